@@ -1,0 +1,213 @@
+"""The noise-predicting U-Net (Ho et al. 2020, appendix B).
+
+Blocks and parameter names are those of `diffusers.UNet2DModel`, so that weights move both ways without a table.
+Shapes: B images, C channels, H = W pixels, E time embedding.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from ddpm.config import STRICT
+
+GROUPS = 32
+"""Groups of every GroupNorm, as in Ho et al.; all channel counts are multiples of it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class UNetConfig:
+    """The network's shape. `attention` names the resolutions, in feature-map pixels, that get self-attention."""
+
+    channels: int
+    multipliers: tuple[int, ...]
+    attention: tuple[int, ...]
+    blocks: int
+    dropout: float
+    patch: int
+
+    def __post_init__(self) -> None:
+        if self.channels < GROUPS or self.channels % GROUPS:
+            raise ValueError(f"channels = {self.channels}: must be a multiple of {GROUPS}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError("multipliers must be one or more whole numbers, each at least 1")
+        if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("blocks and patch must be at least 1 and dropout from 0 to below 1")
+
+    def ladder(self, size: int) -> list[int]:
+        """The resolutions of the levels for `size` x `size` images: 48, 24, 12, 6.
+
+        Raises:
+            ValueError: a level that can't be halved, or an attention resolution that is no level.
+        """
+        levels = len(self.multipliers)
+        divisor = self.patch * 2 ** (levels - 1)
+        if size % divisor:
+            raise ValueError(
+                f"images of {size} px can't be halved through {levels} levels: use a multiple of {divisor}"
+            )
+        ladder = [size // self.patch // 2**level for level in range(levels)]
+        missing = set(self.attention) - set(ladder)
+        if missing:
+            raise ValueError(f"attention at {min(missing)} px, but the levels of a {size} px image are {ladder}")
+        return ladder
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """Sines then cosines of t `[B]` at `dim` / 2 geometric frequencies, float32 `[B, dim]`."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=t.device) / (dim // 2))
+    angles = t.float()[:, None] * frequencies  # [B, dim / 2]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Two linear layers over the sinusoids."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, sinusoids: Tensor) -> Tensor:
+        """`[B, channels]` to `[B, E]`."""
+        return self.linear_2(F.silu(self.linear_1(sinusoids)))
+
+
+class ResnetBlock(nn.Module):
+    """Two convolutions around the time embedding, with a residual connection."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.time_emb_proj = nn.Linear(embedding, outputs)
+        self.norm2 = nn.GroupNorm(GROUPS, outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` and `[B, E]` to `[B, outputs, H, W]`."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time_emb_proj(F.silu(embedding))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(nn.Module):
+    """Self-attention over all pixels, one head, with a residual connection."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.group_norm = nn.GroupNorm(GROUPS, channels)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([zeroed(nn.Linear(channels, channels))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` to the same shape."""
+        h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
+        h = F.scaled_dot_product_attention(self.to_q(h)[:, None], self.to_k(h)[:, None], self.to_v(h)[:, None])
+        return x + self.to_out[0](h[:, 0]).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Resample(nn.Module):
+    """Half the resolution by a strided convolution, or twice by nearest neighbour and a convolution."""
+
+    def __init__(self, channels: int, *, up: bool):
+        super().__init__()
+        self.up = up
+        self.conv = nn.Conv2d(channels, channels, 3, stride=1 if up else 2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` to `[B, C, H / 2, W / 2]` or `[B, C, 2 H, 2 W]`."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, on the way down, at the bottom or on the way up."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attention: bool, down: Resample | None = None, up: Resample | None = None
+    ):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        widths = [block.conv2.out_channels for block in resnets]
+        self.attentions = nn.ModuleList([Attention(width) for width in widths] if attention else [])
+        self.downsamplers = nn.ModuleList([down] if down else [])
+        self.upsamplers = nn.ModuleList([up] if up else [])
+
+    def block(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
+        """One residual block and the attention behind it."""
+        x = self.resnets[index](x, embedding)
+        return self.attentions[index](x) if len(self.attentions) else x
+
+
+class UNet(nn.Module):
+    """The network for `size` x `size` images."""
+
+    def __init__(self, config: UNetConfig, size: int):
+        super().__init__()
+        self.config, self.size = config, size
+        ladder = config.ladder(size)
+        widths = [config.channels * multiplier for multiplier in config.multipliers]
+        pixels, embedding = 3 * config.patch**2, 4 * config.channels
+        attended = [resolution in config.attention for resolution in ladder]
+        last = len(widths) - 1
+
+        def resnet(inputs: int, outputs: int) -> ResnetBlock:
+            return ResnetBlock(inputs, outputs, embedding, config.dropout)
+
+        self.conv_in = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.time_embedding = TimeEmbedding(config.channels, embedding)
+        self.down_blocks, skips, width = nn.ModuleList(), [widths[0]], widths[0]
+        for i, outputs in enumerate(widths):
+            resnets = [resnet(width if j == 0 else outputs, outputs) for j in range(config.blocks)]
+            down = Resample(outputs, up=False) if i < last else None
+            self.down_blocks.append(Level(resnets, attended[i], down=down))
+            skips += [outputs] * (config.blocks + (down is not None))
+            width = outputs
+        # Attention at the bottom wherever there is any, as in Ho et al.
+        self.mid_block = Level([resnet(width, width), resnet(width, width)], attention=False)
+        self.mid_block.attentions = nn.ModuleList([Attention(width)])
+        self.up_blocks = nn.ModuleList()
+        for i, outputs in reversed(list(enumerate(widths))):
+            resnets = []
+            for _ in range(config.blocks + 1):
+                resnets.append(resnet(width + skips.pop(), outputs))
+                width = outputs
+            self.up_blocks.append(Level(resnets, attended[i], up=Resample(outputs, up=True) if i else None))
+        self.conv_norm_out = nn.GroupNorm(GROUPS, width)
+        self.conv_out = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        """The output for x_t `[B, 3, size, size]` at t `[B]`, float32 whatever the autocast."""
+        embedding = self.time_embedding(timestep_embedding(t, self.config.channels))  # [B, E]
+        x = self.conv_in(F.pixel_unshuffle(xt, self.config.patch))
+        skips = [x]
+        for level in self.down_blocks:
+            for index in range(len(level.resnets)):
+                x = level.block(index, x, embedding)
+                skips.append(x)
+            for down in level.downsamplers:
+                x = down(x)
+                skips.append(x)
+        x = self.mid_block.resnets[0](x, embedding)
+        x = self.mid_block.resnets[1](self.mid_block.attentions[0](x), embedding)
+        for level in self.up_blocks:
+            for index in range(len(level.resnets)):
+                x = level.block(index, torch.cat([x, skips.pop()], dim=1), embedding)
+            for up in level.upsamplers:
+                x = up(x)
+        x = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return F.pixel_shuffle(x, self.config.patch).float()
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with its parameters at zero: a residual branch that starts as the identity trains faster."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

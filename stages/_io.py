@@ -1,0 +1,85 @@
+"""Files appear whole or not at all: every writer fills a temporary neighbour and renames it."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a metrics file: keys in the order given, floats to 6 significant digits so that diffs are readable."""
+    write_text(path, json.dumps(_rounded(values), indent=2, allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its row numbers."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write one array."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 `[H, W, 3]` as PNG; the bytes depend on the pixels alone."""
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png")
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write named tensors, and the metadata as JSON."""
+    # Under one key: safetensors writes several in an order that differs from process to process.
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, {"metadata": json.dumps(metadata)})
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_safetensors` wrote: tensors and metadata."""
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
+        return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+
+
+def repository_root() -> Path:
+    """The checkout that the user works in; DVC may run a stage in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", "."))

@@ -1,0 +1,78 @@
+"""LSUN's container: one LMDB file, `data.mdb`, of encoded images under their keys."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from stages._io import replacing
+from stages._main import StageError
+
+MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
+
+
+def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write `(key, value)` records, of distinct keys in any order, as one compact file.
+
+    The same records in the same order give the same bytes. No lock file is left.
+    """
+    with (
+        replacing(data_mdb) as whole,
+        tempfile.TemporaryDirectory(dir=data_mdb.parent, prefix=".lmdb.") as scratch,
+        lmdb.open(scratch, map_size=MAP_SIZE, sync=False, lock=False) as environment,
+    ):
+        for key, value in records:
+            # One transaction each: without syncing that costs little, and memory stays flat.
+            with environment.begin(write=True) as transaction:
+                if not transaction.put(key, value, overwrite=False):
+                    raise StageError(f"{data_mdb}: two records have the key {key!r}")
+        with whole.open("wb") as file:
+            environment.copyfd(file.fileno(), compact=True)  # in key order: reading is sequential
+
+
+def count_records(data_mdb: Path, name: str | None = None) -> int:
+    """How many records the LMDB file holds; `name` is what an error calls it.
+
+    Raises:
+        StageError: missing, not an LMDB, cut short, or empty.
+    """
+    with _opened(data_mdb, name or str(data_mdb)) as environment:
+        return environment.stat()["entries"]
+
+
+def read_lmdb(data_mdb: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, value)` in key order.
+
+    Raises:
+        StageError: as `count_records`.
+    """
+    with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
+        yield from transaction.cursor()
+
+
+@contextmanager
+def _opened(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
+    if not data_mdb.is_file():
+        raise StageError(f"{name}: no such file")
+    if data_mdb.stat().st_size == 0:
+        raise StageError(f"{name}: not an LMDB (an empty file)")
+    try:
+        # lock=False: a lock file beside the data would be a change to a folder that DVC may track.
+        with lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False) as environment:
+            _check_length(environment, data_mdb, name)
+            if environment.stat()["entries"] == 0:
+                raise StageError(f"{name}: an empty LMDB, without a single record")
+            yield environment
+    except lmdb.Error as error:
+        raise StageError(f"{name}: not an LMDB, or a damaged one ({str(error).rpartition(': ')[2]})") from None
+
+
+def _check_length(environment: lmdb.Environment, data_mdb: Path, name: str) -> None:
+    """Reading past the end of a file that was cut short would kill the process with SIGBUS."""
+    promised = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = data_mdb.stat().st_size
+    # The last page or two may be free and never have been written.
+    if found < promised - 2 * environment.stat()["psize"]:
+        raise StageError(f"{name}: cut short, {found} of {promised} bytes; copy it again")

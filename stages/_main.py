@@ -1,0 +1,87 @@
+"""What every stage does around its work: paths from the command line, errors in one line, progress, the device."""
+
+import argparse
+import inspect
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from ddpm.config import STRICT, ConfigError
+from stages._params import Params
+
+
+class StageError(Exception):
+    """Something the user can mend; the message is one line: what is wrong, where, what would be right."""
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call `main` with one path per parameter from the command line; report what a user can mend in one line."""
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=inspect.getdoc(main))
+    for parameter in inspect.signature(main).parameters:
+        parser.add_argument(parameter, type=Path, metavar=parameter.upper())
+    arguments = vars(parser.parse_args())
+    try:
+        main(**arguments)
+    except (StageError, ConfigError, OSError) as error:
+        sys.exit(f"{name}: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; the same command starts it again")
+
+
+@contextmanager
+def stop_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, for loops that stop between two steps rather than anywhere in one."""
+    event = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def progress(total: int | None, unit: str, *, initial: int = 0, label: str | None = None) -> tqdm:
+    """A progress bar on stderr with rate and time left; a line every half minute where stderr is no terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=unit,
+        unit_scale=unit == "B",
+        desc=label,
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RuntimeConfig:
+    """What no output's content depends on, beyond the rounding of another kind of device."""
+
+    device: str
+    threads: int
+    save_every_seconds: float
+
+
+def setup(params: Params) -> torch.device:
+    """The device that `runtime.device` asks for (`auto`: CUDA where there is one), and `runtime.threads` threads."""
+    runtime = params.section(RuntimeConfig, "runtime")
+    torch.set_num_threads(runtime.threads)
+    name = runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"params.yaml: runtime.device = {runtime.device!r}: {reason}; try auto or cpu") from None

@@ -1,0 +1,73 @@
+"""The only reader of `params.yaml`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML, YAMLError
+
+from ddpm.config import STRICT, ConfigError, parse
+
+T = TypeVar("T")
+
+FILE = Path("params.yaml")
+SECTIONS = ("data", "model", "epochs", "seed", "sources", "models")
+SECTIONS += ("extract", "diffusion", "train", "sample", "interpolate", "rank", "evaluate", "runtime")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Top:
+    """The parameters that are no sections."""
+
+    data: str
+    model: str
+    epochs: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.seed < 0:
+            raise ValueError(f"epochs must be at least 1 and seed at least 0, not {self.epochs} and {self.seed}")
+
+
+class Params:
+    """`params.yaml` of the working directory, by section."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        unknown = [key for key in values if key not in SECTIONS]
+        if unknown:
+            raise ConfigError(f"{FILE}: {unknown[0]}: no such parameter; there are {', '.join(SECTIONS)}")
+        self.values = values
+        self.top = parse(Top, {key: values[key] for key in SECTIONS[:4] if key in values}, str(FILE))
+
+    def section(self, cls: type[T], *path: str) -> T:
+        """The mapping at `path` (`"models", "tiny", "network"`) as a validated `cls`."""
+        return parse(cls, self.mapping(*path), f"{FILE}: {'.'.join(path)}")
+
+    def mapping(self, *path: str) -> Mapping[str, Any]:
+        """The mapping at `path` as it stands in the file.
+
+        Raises:
+            ConfigError: naming what there is instead.
+        """
+        found: Any = self.values
+        for depth, key in enumerate(path):
+            if not isinstance(found, Mapping) or key not in found:
+                parent = ".".join(path[:depth]) or "top level"
+                names = ", ".join(found) if isinstance(found, Mapping) else "nothing"
+                raise ConfigError(f"{FILE}: {'.'.join(path[: depth + 1])}: not there; {parent} has {names}")
+            found = found[key]
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"{FILE}: {'.'.join(path)} = {found!r}: must be a mapping")
+        return found
+
+
+def read_params() -> Params:
+    """Read `params.yaml` as YAML 1.2: `1e-05`, as `dvc exp run -S` writes it, is a number there."""
+    try:
+        values = YAML(typ="safe").load(FILE)
+    except YAMLError as error:
+        raise ConfigError(f"{FILE}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{FILE}: must hold a mapping")
+    return Params(values)

@@ -1,0 +1,76 @@
+"""`dvc.yaml` against the code: a stage depends on the modules that it imports, all of them and no others."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def imports_of(module: str) -> set[str]:
+    """Names of our modules that `module` imports itself."""
+    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {name for name in names if name.startswith(("ddpm.", "stages."))}
+
+
+def closure(module: str) -> set[str]:
+    """`module` and all of our modules that it reaches."""
+    reached, open_ = set(), {module}
+    while open_:
+        reached |= open_
+        open_ = set().union(*map(imports_of, open_)) - reached
+    return reached
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_code_dependencies_are_the_imports(name: str) -> None:
+    declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
+    assert declared == {f"{module.replace('.', '/')}.py" for module in closure(f"stages.{name}")}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_paths_of_the_command_are_declared(name: str) -> None:
+    stage = STAGES[name]
+    outputs = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+    declared = {next(iter(out)) if isinstance(out, dict) else out for out in outputs} | set(stage["deps"])
+    arguments = stage["cmd"].split()[3:]
+    assert stage["cmd"].startswith(f"python -m stages.{name} ")
+    assert set(arguments) == {path for path in declared if not path.endswith(".py")}
+
+
+def modules(package: str) -> list[str]:
+    return [f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
+
+
+def test_library_knows_nothing_of_the_pipeline() -> None:
+    for module in modules("ddpm"):
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        names = {
+            alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {
+            node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+        }
+        forbidden = names & {"stages", "yaml", "ruamel", "dvc", "matplotlib", "lmdb", "pathlib", "os", "tqdm"}
+        calls = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not forbidden | (calls & {"open", "print"}), module
+
+
+def test_imports_have_no_circle() -> None:
+    edges = {module: imports_of(module) for module in modules("ddpm") + modules("stages")}
+    while leaves := {module for module, targets in edges.items() if not targets & edges.keys()}:
+        edges = {module: targets for module, targets in edges.items() if module not in leaves}
+    assert not edges
+    assert not [
+        path
+        for package in ("ddpm", "stages")
+        for path in [ROOT / package / "__init__.py"]
+        if "import" in path.read_text()
+    ]
