@@ -9,5 +9,5 @@ Symbols, everywhere in this package:
     v           sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022, arXiv:2202.00512)
     *_images, *_steps, *_epochs   counts of what they name
 
-Nothing here reads a file, prints, or does anything at import.
+Nothing here reads a file or prints.
 """

@@ -5,6 +5,7 @@ Shapes: B images, C channels, H = W pixels, E time embedding.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from ddpm.config import STRICT
+
+L = TypeVar("L", bound=nn.Module)
 
 GROUPS = 32
 """Groups of every GroupNorm, as in Ho et al.; all channel counts are multiples of it."""
@@ -128,22 +131,64 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, on the way down, at the bottom or on the way up."""
+    """The residual blocks of one resolution, each with attention behind it or none with any."""
 
-    def __init__(
-        self, resnets: list[ResnetBlock], attention: bool, down: Resample | None = None, up: Resample | None = None
-    ):
+    def __init__(self, resnets: list[ResnetBlock], attention: bool):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        widths = [block.conv2.out_channels for block in resnets]
-        self.attentions = nn.ModuleList([Attention(width) for width in widths] if attention else [])
-        self.downsamplers = nn.ModuleList([down] if down else [])
-        self.upsamplers = nn.ModuleList([up] if up else [])
+        self.attentions = nn.ModuleList([Attention(block.conv2.out_channels) for block in resnets if attention])
 
     def block(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
         """One residual block and the attention behind it."""
         x = self.resnets[index](x, embedding)
-        return self.attentions[index](x) if len(self.attentions) else x
+        return self.attentions[index](x) if self.attentions else x
+
+
+class DownLevel(Level):
+    """A level on the way down: every result is kept for the way up; the last level has no `down`."""
+
+    def __init__(self, resnets: list[ResnetBlock], attention: bool, down: Resample | None):
+        super().__init__(resnets, attention)
+        self.downsamplers = nn.ModuleList([down] if down else [])
+
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Append to `skips` what `UpLevel` takes from it."""
+        for index in range(len(self.resnets)):
+            x = self.block(index, x, embedding)
+            skips.append(x)
+        for down in self.downsamplers:
+            x = down(x)
+            skips.append(x)
+        return x
+
+
+class UpLevel(Level):
+    """A level on the way up: each block also sees what was kept on the way down."""
+
+    def __init__(self, resnets: list[ResnetBlock], attention: bool, up: Resample | None):
+        super().__init__(resnets, attention)
+        self.upsamplers = nn.ModuleList([up] if up else [])
+
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Take one of `skips` for each block."""
+        for index in range(len(self.resnets)):
+            x = self.block(index, torch.cat([x, skips.pop()], dim=1), embedding)
+        for up in self.upsamplers:
+            x = up(x)
+        return x
+
+
+class Bottom(nn.Module):
+    """The lowest resolution: attention between two residual blocks, wherever else there is attention."""
+
+    def __init__(self, resnets: list[ResnetBlock]):
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.attentions = nn.ModuleList([Attention(resnets[0].conv2.out_channels)])
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """`[B, C, H, W]` to the same shape."""
+        return self.resnets[1](self.attentions[0](self.resnets[0](x, embedding)), embedding)
 
 
 class UNet(nn.Module):
@@ -151,35 +196,30 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig, size: int):
         super().__init__()
-        self.config, self.size = config, size
-        ladder = config.ladder(size)
+        self.config = config
+        attended = [resolution in config.attention for resolution in config.ladder(size)]
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        pixels, embedding = 3 * config.patch**2, 4 * config.channels
-        attended = [resolution in config.attention for resolution in ladder]
-        last = len(widths) - 1
+        pixels, last = 3 * config.patch**2, len(widths) - 1
 
         def resnet(inputs: int, outputs: int) -> ResnetBlock:
-            return ResnetBlock(inputs, outputs, embedding, config.dropout)
+            return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout)
 
         self.conv_in = nn.Conv2d(pixels, widths[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(config.channels, embedding)
-        self.down_blocks, skips, width = nn.ModuleList(), [widths[0]], widths[0]
+        self.time_embedding = TimeEmbedding(config.channels, 4 * config.channels)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        skips, width = [widths[0]], widths[0]
         for i, outputs in enumerate(widths):
             resnets = [resnet(width if j == 0 else outputs, outputs) for j in range(config.blocks)]
             down = Resample(outputs, up=False) if i < last else None
-            self.down_blocks.append(Level(resnets, attended[i], down=down))
-            skips += [outputs] * (config.blocks + (down is not None))
+            self.down_blocks.append(DownLevel(resnets, attended[i], down))
+            skips += [outputs] * (config.blocks + (i < last))
             width = outputs
-        # Attention at the bottom wherever there is any, as in Ho et al.
-        self.mid_block = Level([resnet(width, width), resnet(width, width)], attention=False)
-        self.mid_block.attentions = nn.ModuleList([Attention(width)])
-        self.up_blocks = nn.ModuleList()
+        self.mid_block = Bottom([resnet(width, width), resnet(width, width)])
         for i, outputs in reversed(list(enumerate(widths))):
-            resnets = []
-            for _ in range(config.blocks + 1):
-                resnets.append(resnet(width + skips.pop(), outputs))
-                width = outputs
-            self.up_blocks.append(Level(resnets, attended[i], up=Resample(outputs, up=True) if i else None))
+            inputs = [width] + [outputs] * config.blocks
+            resnets = [resnet(channels + skips.pop(), outputs) for channels in inputs]
+            self.up_blocks.append(UpLevel(resnets, attended[i], Resample(outputs, up=True) if i else None))
+            width = outputs
         self.conv_norm_out = nn.GroupNorm(GROUPS, width)
         self.conv_out = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
 
@@ -189,24 +229,15 @@ class UNet(nn.Module):
         x = self.conv_in(F.pixel_unshuffle(xt, self.config.patch))
         skips = [x]
         for level in self.down_blocks:
-            for index in range(len(level.resnets)):
-                x = level.block(index, x, embedding)
-                skips.append(x)
-            for down in level.downsamplers:
-                x = down(x)
-                skips.append(x)
-        x = self.mid_block.resnets[0](x, embedding)
-        x = self.mid_block.resnets[1](self.mid_block.attentions[0](x), embedding)
+            x = level(x, embedding, skips)
+        x = self.mid_block(x, embedding)
         for level in self.up_blocks:
-            for index in range(len(level.resnets)):
-                x = level.block(index, torch.cat([x, skips.pop()], dim=1), embedding)
-            for up in level.upsamplers:
-                x = up(x)
+            x = level(x, embedding, skips)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return F.pixel_shuffle(x, self.config.patch).float()
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
+def zeroed(layer: L) -> L:
     """The layer with its parameters at zero: a residual branch that starts as the identity trains faster."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

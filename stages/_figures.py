@@ -38,14 +38,17 @@ def save_figure(path: Path, figure: Figure) -> None:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
-def strip_figure(images: np.ndarray, columns: Sequence[str], rows: Sequence[str], *, group: int = 1) -> Figure:
+def strip_figure(
+    images: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None = None, *, group: int = 1
+) -> Figure:
     """Rows of images, uint8 `[rows, columns, H, W, 3]`, labelled; a gap stands after every `group` rows."""
     count, width = images.shape[:2]
     gaps = np.zeros(count) + 0.05
     gaps[::group] = 0.3 if group > 1 else 0.05
     height = count + gaps.sum()
-    figure = Figure(figsize=(width * 0.95 + 1.3, height * 0.95 + 0.3))
-    left, top = 1.3 / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight()
+    margin = 1.3 if rows else 0.05
+    figure = Figure(figsize=(width * 0.95 + margin, height * 0.95 + 0.3))
+    left, top = margin / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight()
     cell = (1 - left) / width, top / height
     for row, y in enumerate(np.cumsum(gaps + 1)):
         for column in range(width):
@@ -54,6 +57,6 @@ def strip_figure(images: np.ndarray, columns: Sequence[str], rows: Sequence[str]
             axes.axis("off")
             if row == 0:
                 axes.set_title(columns[column], fontsize=9)
-            if column == 0:
+            if column == 0 and rows:
                 axes.text(-0.06, 0.5, rows[row], transform=axes.transAxes, ha="right", va="center", fontsize=8)
     return figure

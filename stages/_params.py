@@ -12,8 +12,8 @@ from ddpm.config import STRICT, ConfigError, parse
 T = TypeVar("T")
 
 FILE = Path("params.yaml")
-SECTIONS = ("data", "model", "epochs", "seed", "sources", "models")
-SECTIONS += ("extract", "diffusion", "train", "sample", "interpolate", "rank", "evaluate", "runtime")
+SCALARS = ("data", "model", "epochs", "seed")
+MAPS = ("sources", "models", "extract", "diffusion", "train", "sample", "interpolate", "rank", "evaluate", "runtime")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -34,11 +34,11 @@ class Params:
     """`params.yaml` of the working directory, by section."""
 
     def __init__(self, values: Mapping[str, Any]):
-        unknown = [key for key in values if key not in SECTIONS]
+        unknown = [key for key in values if key not in SCALARS + MAPS]
         if unknown:
-            raise ConfigError(f"{FILE}: {unknown[0]}: no such parameter; there are {', '.join(SECTIONS)}")
+            raise ConfigError(f"{FILE}: {unknown[0]}: no such parameter; there are {', '.join(SCALARS + MAPS)}")
         self.values = values
-        self.top = parse(Top, {key: values[key] for key in SECTIONS[:4] if key in values}, str(FILE))
+        self.top = parse(Top, {key: values[key] for key in SCALARS if key in values}, str(FILE))
 
     def section(self, cls: type[T], *path: str) -> T:
         """The mapping at `path` (`"models", "tiny", "network"`) as a validated `cls`."""

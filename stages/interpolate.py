@@ -61,8 +61,12 @@ def main(weights: Path, trunk: Path, frames: Path, metrics: Path, figure: Path) 
 def draw(model: Model, config: SamplerConfig, noises: Tensor, seed: int) -> np.ndarray:
     """The image of each noise; a sampler that needs more noise gets fresh noise for each frame, as the report's did."""
     fresh = ImageNoise(seed, "interpolate/steps", range(len(noises)), model.shape, noises.device)
-    with progress(len(noises) * config.steps, "eval", label="interpolate") as bar:
-        return to_uint8(model.sample(config, noises, fresh, lambda t, xt, x0: bar.update(len(xt)) and None))
+    with progress(len(noises) * config.steps, "eval", label=f"interpolate, {config.sampler}") as bar:
+
+        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
+            bar.update(len(xt))
+
+        return to_uint8(model.sample(config, noises, fresh, on_step))
 
 
 def measure(noises: Tensor, images: np.ndarray, lpips: LPIPS) -> dict[str, Any]:

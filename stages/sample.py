@@ -46,7 +46,7 @@ def draw(
     model: Model, config: SamplerConfig, sample: SampleConfig, device: torch.device, history: "History"
 ) -> np.ndarray:
     """`sample.count` images, uint8 `[N, H, W, 3]`, a chunk at a time; `history` sees the steps of the first chunk."""
-    chunks = []
+    chunks: list[np.ndarray] = []
     with progress(sample.count * config.steps, "eval", label="sample") as bar:
 
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:

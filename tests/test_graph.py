@@ -68,9 +68,10 @@ def test_imports_have_no_circle() -> None:
     while leaves := {module for module, targets in edges.items() if not targets & edges.keys()}:
         edges = {module: targets for module, targets in edges.items() if module not in leaves}
     assert not edges
-    assert not [
-        path
-        for package in ("ddpm", "stages")
-        for path in [ROOT / package / "__init__.py"]
-        if "import" in path.read_text()
-    ]
+
+
+@pytest.mark.parametrize("package", ["ddpm", "stages"])
+def test_packages_do_nothing_when_imported(package: str) -> None:
+    """So that `__init__.py`, which every module loads, is no dependency of any stage."""
+    body = ast.parse((ROOT / package / "__init__.py").read_text()).body
+    assert [type(node) for node in body] == [ast.Expr]
