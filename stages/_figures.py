@@ -43,8 +43,8 @@ def strip_figure(
 ) -> Figure:
     """Rows of images, uint8 `[rows, columns, H, W, 3]`, labelled; a gap stands after every `group` rows."""
     count, width = images.shape[:2]
-    gaps = np.zeros(count) + 0.05
-    gaps[::group] = 0.3 if group > 1 else 0.05
+    gaps = np.full(count, 0.05)
+    gaps[group::group] += 0.25 if group > 1 else 0
     height = count + gaps.sum()
     margin = 1.3 if rows else 0.05
     figure = Figure(figsize=(width * 0.95 + margin, height * 0.95 + 0.3))

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import lpips
 import numpy as np
@@ -42,7 +41,7 @@ class EvaluateConfig:
 
 
 def main(samples: Path, train: Path, val: Path, trunk: Path, metrics: Path, figure: Path) -> None:
-    """Write the metrics of the samples against `val`, and those of as many training images, which no model beats."""
+    """Write the metrics of the samples against `val`, and those of as many training images beside them."""
     params = read_params()
     config = params.section(EvaluateConfig, "evaluate")
     tensors, metadata = read_safetensors(trunk)
@@ -53,14 +52,12 @@ def main(samples: Path, train: Path, val: Path, trunk: Path, metrics: Path, figu
         raise StageError(f"{smallest} images; evaluate.neighbourhood = {config.neighbourhood} needs more")
     drawn = real[np.sort(numpy_stream(config.seed, "evaluate: real").permutation(len(real))[: len(ours)])]
     features = FEATURES[metadata["net"]]
-    found = {
-        name: _measure(model, images, reference, config.neighbourhood, features)
-        for name, images in {"samples": ours, "real": drawn}.items()
-    }
-    colours = {"samples": colour_drift(ours, reference), "real": colour_drift(drawn, reference)}
-    values: dict[str, Any] = {name: {key: asdict(item) for key, item in found[name].items()} for name in found}
+    found, colours, values = {}, {}, {}
     for name, images in {"samples": ours, "real": drawn}.items():
-        values[name]["colour_drift"] = {**colours[name], "n": len(images)}
+        found[name] = _measure(model, images, reference, config.neighbourhood, features)
+        colours[name] = colour_drift(images, reference)
+        estimates = {metric: asdict(estimate) for metric, estimate in found[name].items()}
+        values[name] = {**estimates, "colour_drift": {**colours[name], "n": len(images)}}
     write_json(metrics, {**values, "reference_images": len(reference)})
     save_figure(figure, _figure(found, colours))
 
