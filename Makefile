@@ -1,31 +1,41 @@
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint clean
+.PHONY: help repro test lint lock clean
 
 PYTHON ?= python3
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Each command of the environment starts others by name: dvc starts python, for one.
+repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 .venv/installed: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, as in make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	python -m pip install --quiet --upgrade "pip>=25"
-	python -m pip install --quiet --no-deps --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
 	touch $@
 
-repro: .venv/installed  ## set up, then run every stage that is out of date; the page is reports/index.html
+repro: .venv/installed  ## set up, then run every stage that is out of date
 	dvc repro
+	@echo "The report: $(CURDIR)/reports/index.html"
 
-test: .venv/installed  ## set up, then run linters, type checker and all tests
+test: .venv/installed  ## set up, then check style and types and run all tests
 	ruff check .
 	ruff format --check .
 	mypy
 	python -m pytest
 
-lint: .venv/installed  ## format and mend what can be mended
+lint: .venv/installed  ## mend and format what can be
 	ruff check --fix .
 	ruff format .
+
+lock:  ## resolve pyproject.toml anew into requirements.lock
+	$(PYTHON) -m venv --clear .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.cache/lock/bin/python -m pip install --quiet --group dev .
+	.cache/lock/bin/python -m pip freeze --all --exclude pip --exclude ddpm-church | \
+		sed -E 's/^((nvidia|cuda)-[^=]*|triton)==.*/& ; sys_platform == "linux"/' > requirements.lock
 
 clean:  ## remove the environment, caches and working state; data and reports stay
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots

@@ -21,11 +21,15 @@ The report's equations, with the place of each. Ho et al.'s own numbers stand in
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ddpm.schedule import NoiseSchedule
 
-Target = Literal["eps", "v"]
+Target = Literal["eps", "v", "x0"]
+
+X0_WEIGHT_LIMIT = 100.0
+"""Largest weight of the `x0` target's error, reached at a noise level of 0.1."""
 
 
 def q_step(schedule: NoiseSchedule, previous: Tensor, t: int, eps: Tensor) -> Tensor:
@@ -41,9 +45,11 @@ def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
 
 
 def training_target(target: Target, schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """What the network shall put out for x_t: `eps` itself, or `v` (Salimans & Ho 2022, section 4)."""
+    """What the network shall put out for x_t: `eps`, `x0`, or `v` (Salimans & Ho 2022, section 4)."""
     if target == "eps":
         return eps
+    if target == "x0":
+        return x0
     signal, noise = schedule.signal_noise(t)
     return signal * eps - noise * x0
 
@@ -53,6 +59,8 @@ def to_x0_eps(target: Target, schedule: NoiseSchedule, xt: Tensor, t: Tensor, ou
     signal, noise = schedule.signal_noise(t)
     if target == "eps":
         return (xt - noise * output) / signal, output
+    if target == "x0":
+        return output, (xt - signal * output) / noise
     return signal * xt - noise * output, noise * xt + signal * output
 
 
@@ -74,3 +82,14 @@ def simple_loss(output: Tensor, target: Tensor) -> Tensor:
     over t is a reweighted form of the bound (8) (Ho et al. section 3.4).
     """
     return (output.float() - target.float()).square().mean(dim=(1, 2, 3))
+
+
+def loss_weight(target: Target, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """What `simple_loss` of each image is multiplied with, `[B]`: 1, or for `x0` what makes it the error of v.
+
+    (v - v_hat)^2 = (x_0 - x0_hat)^2 / (1 - alpha_bar_t); the weight is limited, or steps of almost no noise would rule.
+    """
+    if target != "x0":
+        return torch.ones(len(t), device=t.device)
+    _, noise = schedule.signal_noise(t)
+    return noise.flatten().pow(-2).clamp(max=X0_WEIGHT_LIMIT)

@@ -9,7 +9,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT
+from ddpm.config import STRICT, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -56,7 +56,11 @@ class NoiseSchedule:
 
 
 def spaced_timesteps(total: int, steps: int) -> list[int]:
-    """`steps` of the `total` time steps, falling, evenly spaced and always starting at T - 1 ("trailing")."""
+    """`steps` of the `total` time steps, falling, evenly spaced and always starting at T - 1 ("trailing").
+
+    Raises:
+        ConfigError: more steps than there are.
+    """
     if not 1 <= steps <= total:
-        raise ValueError(f"steps = {steps}: must be from 1 to the schedule's {total}")
+        raise ConfigError(f"steps = {steps}: must be from 1 to the schedule's {total}")
     return [round(total * (steps - i) / steps) - 1 for i in range(steps)]

@@ -5,8 +5,10 @@ import inspect
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from ddpm.config import STRICT, ConfigError
+from stages._io import repository_root
 from stages._params import Params
 
 
@@ -28,12 +31,23 @@ def run(main: Callable[..., None]) -> None:
     for parameter in inspect.signature(main).parameters:
         parser.add_argument(parameter, type=Path, metavar=parameter.upper())
     arguments = vars(parser.parse_args())
+    started = time.monotonic()
     try:
         main(**arguments)
     except (StageError, ConfigError, OSError) as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command starts it again")
+    _log(name, time.monotonic() - started)
+
+
+def _log(name: str, seconds: float) -> None:
+    """Durations go here and to the terminal, never into an output: two runs must give the same bytes."""
+    print(f"{name}: {seconds:.1f} s", file=sys.stderr)
+    file = repository_root() / ".cache" / "log" / "stages.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as log:
+        log.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S},{name},{seconds:.1f}\n")
 
 
 @contextmanager

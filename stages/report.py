@@ -1,0 +1,166 @@
+"""Stage `report`: what the other stages wrote, told as one page for the browser and one for GitHub."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ddpm.schedule import DiffusionConfig, NoiseSchedule
+from stages._figures import REAL, SAMPLES, save_figure
+from stages._io import write_json, write_text
+from stages._main import run
+from stages._params import MAPS, SCALARS, Params, read_params
+from stages._ranking import REPORT_BEST_SIX
+
+MACHINE = ("runtime",)
+"""Parameters that change no result, and that differ from machine to machine."""
+
+
+def main(
+    templates: Path,
+    extract: Path,
+    train: Path,
+    interpolate: Path,
+    rank: Path,
+    evaluate: Path,
+    losses: Path,
+    timings: Path,
+    data: Path,
+    samples: Path,
+    forward: Path,
+    reverse: Path,
+    interpolation: Path,
+    best: Path,
+    nearest: Path,
+    evaluation: Path,
+    page: Path,
+    markdown: Path,
+    merged: Path,
+    loss: Path,
+) -> None:
+    """Fill TEMPLATES to PAGE and MARKDOWN from metrics, tables and figures; write all metrics to MERGED, draw LOSS."""
+    params = read_params()
+    sources = {"extract": extract, "train": train, "interpolate": interpolate, "rank": rank, "evaluate": evaluate}
+    metrics = {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in sources.items()}
+    write_json(merged, metrics)
+    save_figure(loss, loss_figure(pd.read_csv(losses)))
+    figures = {"forward": forward, "data": data, "loss": loss, "samples": samples, "reverse": reverse}
+    figures |= {"interpolation": interpolation, "best": best, "nearest": nearest, "evaluation": evaluation}
+    facts = {
+        **metrics,
+        "timings": json.loads(timings.read_text(encoding="utf-8")),
+        "figures": {name: Picture(path) for name, path in figures.items()},
+        "report_best": REPORT_BEST_SIX,
+        **described(params),
+    }
+    write_text(page, render(templates, "report.html", page, facts, escape=True))
+    write_text(markdown, render(templates, "report.md", markdown, facts, escape=False))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, to be shown by a template."""
+
+    path: Path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        with Image.open(self.path) as image:
+            return image.size
+
+    @property
+    def uri(self) -> str:
+        """The whole file as a data URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
+    def seen_from(self, page: Path) -> str:
+        """The file's path relative to the folder of `page`."""
+        return Path(os.path.relpath(self.path, page.parent)).as_posix()
+
+
+def described(params: Params) -> dict[str, Any]:
+    """The parameters as the templates use them, and what follows from them without a run."""
+    top = params.top
+    model, sample = params.mapping("models", top.model), params.mapping("sample")
+    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
+    dimensions = 3 * params.mapping("extract")["size"] ** 2
+    return {
+        "params": params.values,
+        "source": params.mapping("sources", top.data),
+        "model": model,
+        "sampling": {key: sample[key] or model["sampling"][key] for key in ("sampler", "steps")},
+        "alpha_bar_end": schedule.at(schedule.steps - 1),
+        "dimensions": dimensions,
+        "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},
+        "parameters": list(parameters(params)),
+    }
+
+
+def parameters(params: Params) -> Iterator[tuple[str, str]]:
+    """Every parameter that this run depends on, by its dotted name, and its value."""
+    chosen = {"sources": params.top.data, "models": params.top.model}
+    for key in SCALARS + MAPS:
+        if key in chosen:
+            yield from _flat(f"{key}.{chosen[key]}", params.mapping(key, chosen[key]))
+        elif key not in MACHINE:
+            yield from _flat(key, params.values[key])
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}", item)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def loss_figure(losses: pd.DataFrame) -> Figure:
+    """The loss by epoch, and the learning rate below it."""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    marker = "o" if len(losses) == 1 else ""
+    above.plot(losses["epoch"], losses["loss"], color=SAMPLES, linewidth=1.4, marker=marker)
+    above.set(yscale="log", ylabel="mean squared error")
+    # Plain numbers: the loss of a run spans less than two decades, where powers of ten leave one tick or none.
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter("{x:g}")
+    above.tick_params(axis="y", which="minor", labelsize=7)
+    above.grid(axis="y", which="both", color="#e6e6e6", linewidth=0.6)
+    below.plot(losses["epoch"], losses["learning_rate"], color=REAL, linewidth=1.2, marker=marker)
+    below.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
+    below.set_xlim(0, None)
+    return figure
+
+
+def render(templates: Path, name: str, target: Path, facts: Mapping[str, Any], *, escape: bool) -> str:
+    """The template `name` filled with `facts`, for the place `target`; `escape` what has a meaning in HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"count": lambda number: f"{number:,}", "decimal": decimal}
+    return environment.get_template(name).render(facts, target=target)
+
+
+def decimal(number: float, digits: int = 3, *, sign: bool = False) -> str:
+    """`number` with `digits` decimal places and a real minus; with a plus where a `sign` is asked for."""
+    rounded = round(number, digits) + 0.0  # which makes -0.0 plain 0
+    return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,147 @@
+"""The pipeline as its users run it: `dvc` in a clone of this repository, with the smoke profile."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+
+STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
+AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "report"]
+SMOKE = ("-S", "data=smoke", "-S", "model=smoke", "-S", "epochs=2")
+
+
+class Clone:
+    """A clone of the repository as it stands, uncommitted changes included."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        files = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        for name in files.stdout.splitlines():
+            if (REPOSITORY / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, folder / name)
+        # The LPIPS archive alone: 64 MB that every clone would fetch again.
+        downloads = folder / ".cache" / "download"
+        downloads.mkdir(parents=True)
+        for archive in (REPOSITORY / ".cache" / "download").glob("*.tar.gz"):
+            (downloads / archive.name).symlink_to(archive)
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "clone")
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
+    def dvc(self, *arguments: str, fails: bool = False) -> str:
+        """Standard output and error of `dvc ...`."""
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
+        variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+        result = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=variables, capture_output=True, text=True
+        )
+        assert (result.returncode != 0) == fails, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def ran(self, *arguments: str) -> list[str]:
+        """The stages that `dvc ...` ran."""
+        return re.findall(r"Running stage '(\w+)'", self.dvc(*arguments))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, trunk: object) -> Clone:
+    """A clone in which the smoke profile has run once."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    assert sorted(clone.ran("exp", "run", *SMOKE)) == sorted(STAGES)
+    return clone
+
+
+def test_the_committed_lock_and_reports_are_those_of_the_code(tmp_path: Path) -> None:
+    """In a clone without data, DVC finds nothing to do: code, parameters, metrics and figures match `dvc.lock`."""
+    found = Clone(tmp_path).dvc("repro", "--dry", "--allow-missing")
+    assert "Running stage" not in found, f"run `dvc repro` and commit what it changes:\n{found}"
+
+
+def test_params_yaml_is_in_the_form_that_dvc_writes(tmp_path: Path) -> None:
+    """So that `dvc exp run -S` changes one line."""
+    from dvc.utils.serialize import MODIFIERS
+
+    copy = tmp_path / "params.yaml"
+    shutil.copy(REPOSITORY / "params.yaml", copy)
+    with MODIFIERS[".yaml"](copy):
+        pass
+    assert copy.read_text() == (REPOSITORY / "params.yaml").read_text()
+
+
+def test_the_readme_shows_the_graph(tmp_path: Path) -> None:
+    assert Clone(tmp_path).dvc("dag", "--md").strip() in (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
+    stages = YAML(typ="safe").load(clone.folder / "dvc.yaml")["stages"].values()
+    outputs = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
+    assert all((clone.folder / path).stat().st_size for path in paths)
+    assert clone.ran("repro") == []
+    assert {line[3:] for line in clone.git("status", "--porcelain").splitlines()} <= {
+        "params.yaml", "dvc.lock", *(path for path in paths if path.startswith("reports/")),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
+    assert sorted(clone.ran("exp", "run", "-S", "sample.seed=1")) == sorted(["sample", "rank", "evaluate", "report"])
+    assert sorted(clone.ran("exp", "run", "-S", "epochs=3")) == sorted(AFTER_TRAINING)
+    assert clone.ran("exp", "run", "-S", "runtime.threads=1") == []
+    assert clone.ran("exp", "run", "-S", "epochs=2", "-S", "sample.seed=0") == []  # from the run cache
+
+
+@pytest.mark.slow
+def test_experiments_can_be_compared(clone: Clone) -> None:
+    clone.dvc("exp", "run", "-S", "sample.seed=2")
+    shown = json.loads(clone.dvc("metrics", "show", "--json"))[""]["data"]
+    assert shown["reports/metrics/rank.json"]["data"]["samples"]["n"] == 64
+    assert "kid_alexnet" in clone.dvc("metrics", "diff", "--md")
+    assert "samples.png" in clone.dvc("plots", "diff", "HEAD", "--json")
+    clone.dvc("plots", "show")
+    assert (clone.folder / "dvc_plots" / "index.html").exists()
+    assert "sample.seed" in clone.dvc("exp", "show", "--md", "--only-changed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("extract.size=50", "images of 50 px can't be halved through 2 levels: use a multiple of 4"),
+        ("sample.eta=2.0", "params.yaml: sample"),
+        ("sample.sampler=magic", "input should be 'ancestral' or 'ddim'"),
+        ("sources.smoke.kind=magic", "sources.smoke.kind = 'magic': must be one of generate, path, lsun"),
+    ],
+)
+def test_a_wrong_parameter_fails_in_one_line(clone: Clone, change: str, message: str) -> None:
+    found = clone.dvc("exp", "run", "--temp", *SMOKE, "-S", change, fails=True)
+    assert message in found
+    assert "Traceback" not in found
+
+
+@pytest.mark.slow
+def test_an_unknown_source_or_parameter_is_named(clone: Clone) -> None:
+    assert "sources.nope" in clone.dvc("exp", "run", "--temp", "-S", "data=nope", fails=True)
+    assert "epcohs" in clone.dvc("exp", "run", "--temp", "-S", "epcohs=1", fails=True)
+
+
+@pytest.mark.slow
+def test_real_photographs_go_through_every_stage(clone: Clone, photos: Path) -> None:
+    sources = [f"sources.path.{split}={photos / f'photos_{split}_lmdb'}" for split in ("train", "val")]
+    changes = [word for source in sources for word in ("-S", source)]
+    ran = clone.ran("exp", "run", "--temp", *SMOKE, "-S", "data=path", *changes)
+    assert sorted(ran) == sorted(set(STAGES) - {"weights"})
