@@ -37,13 +37,16 @@ class Recipe:
     batch_images: int
     learning_rate: float
     warmup_steps: int
+    adam_beta2: float
     ema_decay: float
 
     def __post_init__(self) -> None:
         if self.batch_images < 1 or self.warmup_steps < 0:
             raise ValueError("batch_images must be at least 1 and warmup_steps at least 0")
-        if self.learning_rate <= 0 or not 0 <= self.ema_decay < 1:
-            raise ValueError("learning_rate must be above 0 and ema_decay from 0 to below 1")
+        if self.learning_rate <= 0:
+            raise ValueError("learning_rate must be above 0")
+        if not (0 <= self.adam_beta2 < 1 and 0 <= self.ema_decay < 1):
+            raise ValueError("adam_beta2 and ema_decay must be from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -100,10 +103,10 @@ def ema_decay_at(step: int, decay: float) -> float:
 class TrainState:
     """Everything that a run needs to continue: weights, averaged weights, optimiser, step and the loss history."""
 
-    def __init__(self, model: UNet, device: torch.device):
+    def __init__(self, model: UNet, recipe: Recipe, device: torch.device):
         self.model = placed(model, device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), betas=(0.9, recipe.adam_beta2), fused=True)
         self.step = 0
         self.losses: list[float] = []
         """The loss of every step so far."""

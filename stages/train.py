@@ -41,7 +41,7 @@ def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> Non
     trainer = Trainer(
         data, NoiseSchedule(diffusion), recipe, config, seed=top.seed, total_steps=total_steps, device=device
     )
-    state = TrainState(model, device)
+    state = TrainState(model, recipe, device)
 
     settings = {
         "network": asdict(network),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.config import ConfigError, parse
-from ddpm.diffusion import posterior, q_sample, q_step, simple_loss, to_x0_eps, training_target
+from ddpm.diffusion import loss_weight, posterior, q_sample, q_step, simple_loss, to_x0_eps, training_target
 from ddpm.samplers import SamplerConfig, ancestral, ddim
 from ddpm.schedule import DiffusionConfig, NoiseSchedule, spaced_timesteps
 
@@ -117,7 +117,7 @@ def test_bound_term_is_the_simple_loss_with_a_weight() -> None:
         assert torch.allclose(kl, weight * simple_loss(guess, eps).double(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("target", ["eps", "v"])
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
     x0, eps = noises(2)
     for t in (0, 1, 500, 900):
@@ -125,6 +125,16 @@ def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
         found = to_x0_eps(target, SCHEDULE, xt, at(t), training_target(target, SCHEDULE, x0, at(t), eps))
         assert torch.allclose(found[0], x0, atol=1e-3)
         assert torch.allclose(found[1], eps, atol=1e-3)
+
+
+def test_the_error_of_x0_is_weighed_as_that_of_v() -> None:
+    x0, eps, guess = noises(3)
+    for t in (100, 500, 999):
+        v, v_hat = (training_target("v", SCHEDULE, x0, at(t), noise) for noise in (eps, guess))
+        xt = q_sample(SCHEDULE, x0, at(t), eps)
+        weight = loss_weight("x0", SCHEDULE, at(t))
+        x0_hat = to_x0_eps("v", SCHEDULE, xt, at(t), v_hat)[0]
+        assert torch.allclose(weight * simple_loss(x0_hat, x0), simple_loss(v_hat, v), rtol=1e-3)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

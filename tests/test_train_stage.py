@@ -128,7 +128,7 @@ def test_the_papers_model_takes_a_step_on_this_machine(data: Path, write_params:
         np.load(data / "train.npy"), schedule, recipe, params.section(TrainConfig, "train"),
         seed=0, total_steps=2, device=device,
     )  # fmt: skip
-    state = TrainState(network, device)
+    state = TrainState(network, recipe, device)
     trainer.train_step(state)
     state.read_losses()
     assert state.losses[0] == pytest.approx(1, abs=0.02)  # an untrained network puts out zero, and eps has variance 1
