@@ -1,8 +1,8 @@
 """KID of candidates for the default model, each after the same number of training images.
 
-Run `python benchmarks/default_model.py NAME ...` after `dvc repro`. Each candidate is `models.tiny` of `params.yaml` with
-a few values changed, trained on the images that `extract` wrote and judged by 256 DDIM samples (50 steps) against the
-held-out images. Prints one table row a candidate and writes its samples as a grid to `.cache/benchmarks/NAME.png`.
+Run `python benchmarks/default_model.py NAME ...` after `dvc repro`. Each candidate is `models.tiny` of `params.yaml`
+with a few values changed, trained on the images that `extract` wrote and judged by 256 DDIM samples (50 steps) against
+the held-out images. Prints one table row a candidate and writes its samples as a grid to `.cache/benchmarks/NAME.png`.
 """
 
 import argparse

@@ -23,8 +23,8 @@ from stages._model import SampleConfig, load_model, sampler_config  # noqa: E402
 from stages._params import read_params  # noqa: E402
 
 IMAGES = 64
-REPEATS = 3
-ROWS = (("ancestral", 1000), ("ancestral", 250), ("ancestral", 100), ("ddim", 50), ("ddim", 20))
+REPEATS = 2
+ROWS = (("ancestral", 1000), ("ancestral", 100), ("ddim", 50), ("ddim", 20))
 
 
 def seconds(model: object, config: SamplerConfig, device: torch.device) -> float:
