@@ -130,7 +130,7 @@ def loss_figure(losses: pd.DataFrame) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     marker = "o" if len(losses) == 1 else ""
     above.plot(losses["epoch"], losses["loss"], color=SAMPLES, linewidth=1.4, marker=marker)
-    above.set(yscale="log", ylabel="mean squared error")
+    above.set(yscale="log", ylabel="training loss")
     # Plain numbers: the loss of a run spans less than two decades, where powers of ten leave one tick or none.
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_formatter("{x:g}")

@@ -216,7 +216,7 @@ def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, 
 def test_parameters_are_those_of_the_run(build):
     text = (build(params={"sample.steps": 20}) / "report.md").read_text()
     assert "| `sample.steps` | `20` |" in text
-    assert "| `models.tiny.recipe.target` | `v` |" in text
+    assert "| `models.tiny.recipe.target` | `x0` |" in text
     assert "models.paper." not in text
     assert "runtime" not in text
 
