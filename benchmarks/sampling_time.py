@@ -1,4 +1,4 @@
-"""Seconds for 64 images by sampler and steps, with the model of the last run: `python benchmarks/sampling_time.py`.
+"""Seconds for 64 images by sampler and steps, with the model of the last run: `python -m benchmarks.sampling_time`.
 
 Writes `benchmarks/sampling_time.json`, which the report shows. All rows are timed in turn in one run, `REPEATS` times
 round, so that a busy moment falls on all of them.
@@ -6,22 +6,19 @@ round, so that a busy moment falls on all of them.
 
 import platform
 import statistics
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ddpm.samplers import ImageNoise, SamplerConfig
+from stages._io import write_json
+from stages._main import progress, setup
+from stages._model import SampleConfig, load_model, sampler_config
+from stages._params import read_params
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from ddpm.samplers import ImageNoise, SamplerConfig  # noqa: E402
-from stages._io import write_json  # noqa: E402
-from stages._main import progress, setup  # noqa: E402
-from stages._model import SampleConfig, load_model, sampler_config  # noqa: E402
-from stages._params import read_params  # noqa: E402
-
 IMAGES = 64
 REPEATS = 2
 ROWS = (("ancestral", 1000), ("ancestral", 100), ("ddim", 50), ("ddim", 20))

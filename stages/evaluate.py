@@ -101,7 +101,7 @@ def _estimates(axis: Axes, estimates: dict[str, Estimate]) -> None:
         axis.errorbar(place, estimate.value, [[below], [above]], fmt="o", color=colour, capsize=4, markersize=6)
         axis.annotate(f"{estimate.value:.3g}", (place, estimate.value), (7, 0), textcoords="offset points", va="center")
     axis.set_xticks(range(len(estimates)), list(estimates))
-    axis.set_xlim(-0.4, len(estimates) - 0.1)
+    axis.set_xlim(-0.4, len(estimates) + 0.1)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def compare(drawn: list[np.ndarray], names: list[str]) -> Figure:
     rows = np.stack(drawn, axis=1)  # [pairs, methods, frames, H, W, 3]
     pairs, methods, frames = rows.shape[:3]
     labels = [name.replace("_", ", ") for name in names] * pairs
-    columns = [f"{index / (frames - 1):.2f}" for index in range(frames)]
+    columns = [f"{index / (frames - 1):.3g}" for index in range(frames)]
     return strip_figure(rows.reshape(pairs * methods, *rows.shape[2:]), columns, labels, group=methods)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
@@ -131,11 +132,11 @@ def loss_figure(losses: pd.DataFrame) -> Figure:
     marker = "o" if len(losses) == 1 else ""
     above.plot(losses["epoch"], losses["loss"], color=SAMPLES, linewidth=1.4, marker=marker)
     above.set(yscale="log", ylabel="training loss")
-    # Plain numbers: the loss of a run spans less than two decades, where powers of ten leave one tick or none.
+    # The loss of a run spans less than two decades, where powers of ten alone leave one tick or none.
+    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.yaxis.set_major_formatter("{x:g}")
-    above.yaxis.set_minor_formatter("{x:g}")
-    above.tick_params(axis="y", which="minor", labelsize=7)
-    above.grid(axis="y", which="both", color="#e6e6e6", linewidth=0.6)
+    above.yaxis.set_minor_formatter(NullFormatter())
+    above.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     below.plot(losses["epoch"], losses["learning_rate"], color=REAL, linewidth=1.2, marker=marker)
     below.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
     below.set_xlim(0, None)

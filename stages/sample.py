@@ -89,7 +89,7 @@ class History:
         """Two rows an image: x_t, and what the network takes it for; the last column is the sample."""
         pairs = np.stack([np.stack([*self.xt, drawn], axis=1), np.stack([*self.x0, drawn], axis=1)], axis=1)
         rows = pairs.reshape(-1, *pairs.shape[2:])  # [2 * images, columns, H, W, 3]
-        names = ["x_t", "estimate of x_0"] * len(drawn)
+        names = ["$x_t$", "estimate of $x_0$"] * len(drawn)
         return strip_figure(rows, [*(f"t = {t}" for t in self.steps), "sample"], names)
 
 

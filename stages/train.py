@@ -89,7 +89,7 @@ def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_s
             bar.update(images)
             if state.step % 50 == 0:
                 state.read_losses()
-                bar.set_postfix(loss=f"{np.mean(state.losses[-200:]):.4f}")
+                bar.set_postfix(loss=f"{np.mean(state.losses[-200:]):.4f}", refresh=False)
             if stop.is_set() or time.monotonic() - saved_at > save_every_seconds:
                 working.save(state.state_dict())
                 saved_at = time.monotonic()
