@@ -2,7 +2,7 @@
 
 Run `python -m benchmarks.default_model NAME ...` after `dvc repro`. Each candidate is `models.tiny` of `params.yaml`
 with a few values changed, trained on the images that `extract` wrote for as many images as it can see in the given
-minutes, and judged by 256 samples (ancestral, 100 steps) against the held-out images. Prints one table row a candidate
+minutes, and judged by 256 samples (ancestral, 50 steps) against the held-out images. Prints one table row a candidate
 and writes its samples as a grid to `.cache/benchmarks/NAME.png`.
 """
 
@@ -85,7 +85,7 @@ def train_and_sample(name: str, seconds: float) -> tuple[np.ndarray, int]:
         for _ in trainer.fit(state):
             bar.update(recipe.batch_images)
     predict = make_predictor(state.ema, schedule, recipe.target, clip=True, precision=trainer.precision)
-    sampler = SamplerConfig(sampler="ancestral", steps=100, clip=True, variance="small", eta=0.0)
+    sampler = SamplerConfig(sampler="ancestral", steps=50, clip=True, variance="small", eta=0.0)
     chunks = []
     for first in range(0, SAMPLES, 64):
         noise = ImageNoise(0, "sample", range(first, first + 64), (3, *data.shape[1:3]), CPU)

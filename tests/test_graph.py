@@ -1,6 +1,7 @@
 """`dvc.yaml` against the code: a stage depends on the modules that it imports, all of them and no others."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def test_paths_of_the_command_are_declared(name: str) -> None:
     arguments = stage["cmd"].split()[3:]
     assert stage["cmd"].startswith(f"python -m stages.{name} ")
     assert set(arguments) == {path for path in declared if not path.endswith(".py")}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_parameter_escapes_the_run_cache(name: str) -> None:
+    """DVC drops keys of these two names when it hashes a section, as if they were those of a file."""
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    for parameter in STAGES[name].get("params", []):
+        found = values
+        for key in re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], parameter).split("."):
+            found = found[key]
+        assert not re.search(r"'(size|nfiles)':", repr(found)), parameter
 
 
 def modules(package: str) -> list[str]:
