@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 CANDIDATES: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "batch_16": {"recipe": {"batch_images": 16, "learning_rate": 0.0015, "ema_decay": 0.995}},
+    "batch_4": {"recipe": {"batch_images": 4, "learning_rate": 0.0009, "ema_decay": 0.999}},
+    "rate_2": {"recipe": {"learning_rate": 0.002}},
     "uniform": {"recipe": {"timesteps": "uniform"}},
     "v": {"recipe": {"target": "v"}},
     "eps": {"recipe": {"target": "eps"}},
@@ -49,7 +51,7 @@ CPU = torch.device("cpu")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(CANDIDATES), metavar="NAME", help=", ".join(CANDIDATES))
-    parser.add_argument("--minutes", type=float, default=4, help="of training for each (4)")
+    parser.add_argument("--minutes", type=float, default=3, help="of training for each (3)")
     arguments = parser.parse_args()
     setup(read_params())
     tensors, metadata = read_safetensors(ROOT / "data/weights/lpips.safetensors")

@@ -68,6 +68,7 @@ def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> Non
     write_safetensors(ema, state.ema.state_dict(), settings)
     write_safetensors(raw, state.model.state_dict(), settings)
     write_csv(losses, loss_table(state.losses, recipe, len(data)))
+    last_tenth = state.losses[-max(1, total_steps // 10) :]
     write_json(
         metrics,
         {
@@ -75,7 +76,7 @@ def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> Non
             "epochs": top.epochs,
             "steps": total_steps,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "loss": {"last_tenth": float(np.mean(state.losses[-max(1, total_steps // 10) :])), "n": total_steps // 10},
+            "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},
         },
     )
 

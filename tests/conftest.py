@@ -1,10 +1,12 @@
 """Fixtures that more than one test module uses."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lsun_server import Server
 from ruamel.yaml import YAML
 from torch import Tensor
 
@@ -33,6 +35,16 @@ def write_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteParams
         YAML(typ="safe").dump(values, tmp_path / "params.yaml")
 
     return write
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server on the loopback interface that serves its `files`."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture

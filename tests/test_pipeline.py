@@ -1,5 +1,6 @@
 """The pipeline as its users run it: `dvc` in a clone of this repository, with the smoke profile."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 from dvc.utils.hydra import apply_overrides
+from lsun_server import Server, lsun_zip
 from ruamel.yaml import YAML
 
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
@@ -145,3 +147,19 @@ def test_real_photographs_go_through_every_stage(clone: Clone, photos: Path) -> 
     changes = [word for source in sources for word in ("-S", source)]
     ran = clone.ran("exp", "run", "--temp", *SMOKE, "-S", "data=path", *changes)
     assert sorted(ran) == sorted(set(STAGES) - {"weights"})
+
+
+@pytest.mark.slow
+def test_zips_from_lsuns_server_go_through_every_stage(clone: Clone, server: Server, tmp_path: Path) -> None:
+    """The smoke profile's LMDBs with their splits exchanged, so that no stage has seen them."""
+    changes = ["data=lsun", f"sources.lsun.url={server.url}"]
+    for split, other in (("train", "val"), ("val", "train")):
+        name = f"church_outdoor_{split}_lmdb"
+        data = (clone.folder / "data" / "lmdb" / other / "data.mdb").read_bytes()
+        content = lsun_zip(tmp_path / f"{name}.zip", [f"{name}/data.mdb"], data).read_bytes()
+        server.files[f"/{name}.zip"] = content
+        changes += [f"sources.lsun.{split}.bytes={len(content)}"]
+        changes += [f"sources.lsun.{split}.sha256={hashlib.sha256(content).hexdigest()}"]
+    ran = clone.ran("exp", "run", "--temp", *SMOKE, *(word for change in changes for word in ("-S", change)))
+    assert sorted(ran) == sorted(set(STAGES) - {"weights"})
+    assert [path for path, _ in server.asked] == [f"/church_outdoor_{split}_lmdb.zip" for split in ("train", "val")]
