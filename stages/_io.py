@@ -1,7 +1,9 @@
 """Files appear whole or not at all: every writer fills a temporary neighbour and renames it."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+FULL = 1 << 22  # bytes; a write that fails for want of space may leave as much
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -21,12 +25,29 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        with naming_a_full_disk(path.parent):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the error of a library that found the disk of `folder` full into an OSError, which NumPy's is already.
+
+    LMDB calls it an input/output error, torch an unexpected position; safetensors gives the system's own words.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(folder).free > FULL and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(f"no disk space in {folder}") from error
 
 
 def write_text(path: Path, text: str) -> None:

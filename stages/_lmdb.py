@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lmdb
 
-from stages._io import replacing
+from stages._io import naming_a_full_disk, replacing
 from stages._main import StageError
 
 MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
@@ -21,6 +21,7 @@ def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
     with (
         replacing(data_mdb) as whole,
         tempfile.TemporaryDirectory(dir=data_mdb.parent, prefix=".lmdb.") as scratch,
+        naming_a_full_disk(data_mdb.parent),
         lmdb.open(scratch, map_size=MAP_SIZE, sync=False, lock=False) as environment,
     ):
         for key, value in records:
