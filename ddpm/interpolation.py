@@ -14,13 +14,14 @@ def lerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
 
 def slerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
     """The great circle (Shoemake 1985), which keeps the norm of noise; the line where a and b are parallel."""
-    cosine = torch.nn.functional.cosine_similarity(a.double().flatten(), b.double().flatten(), dim=0)
+    # On the CPU, because not every device has float64.
+    one, other, w64 = (tensor.cpu().double() for tensor in (a, b, w.view(-1, 1, 1, 1)))
+    cosine = torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0)
     angle = torch.arccos(cosine.clamp(-1, 1))
     if torch.sin(angle) < 1e-6:
         return lerp(a, b, w)
-    w = w.double().view(-1, 1, 1, 1)
-    path = (torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / torch.sin(angle)
-    return path.to(a.dtype)
+    path = (torch.sin((1 - w64) * angle) * one + torch.sin(w64 * angle) * other) / torch.sin(angle)
+    return path.to(a)
 
 
 PATHS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"lerp": lerp, "slerp": slerp}

@@ -43,7 +43,7 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     Returns:
         The squared MMD with the interval of a two-sample delete-one jackknife.
     """
-    x, y = samples.double().cpu().numpy(), reference.double().cpu().numpy()
+    x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
     within_x, within_y, across = kernel_poly(x, x), kernel_poly(y, y), kernel_poly(x, y)
     np.fill_diagonal(within_x, 0)
@@ -63,7 +63,7 @@ def mean_pairwise(distances: Tensor) -> Estimate:
     Returns:
         The mean with the interval of a delete-one jackknife over images, not pairs, which aren't independent.
     """
-    d = distances.double().cpu().numpy().copy()
+    d = distances.cpu().double().numpy().copy()
     np.fill_diagonal(d, 0)
     n = len(d)
     value = d.sum() / (n * (n - 1))
@@ -94,7 +94,7 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
     """
     # In float64, because cdist's matrix product leaves a float32 image at a distance from itself.
     found = prc_features_to_metric(
-        samples.double().cpu(), reference.double().cpu(), prc_neighborhood=neighbourhood, verbose=False
+        samples.cpu().double(), reference.cpu().double(), prc_neighborhood=neighbourhood, verbose=False
     )
     return _share(found[KEY_METRIC_PRECISION], len(samples)), _share(found[KEY_METRIC_RECALL], len(reference))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ddpm.config import STRICT
 from ddpm.diffusion import posterior
 from ddpm.predictor import Predict
-from ddpm.rng import stream
+from ddpm.rng import normal, numpy_stream
 from ddpm.schedule import NoiseSchedule, spaced_timesteps
 
 OnStep = Callable[[int, Tensor, Tensor], None]
@@ -106,13 +106,12 @@ class ImageNoise:
     """Noise of which image i depends on (seed, purpose, i) and how often it was asked for, not on its batch."""
 
     def __init__(self, seed: int, purpose: str, ids: Sequence[int], shape: tuple[int, int, int], device: torch.device):
-        self.generators = [stream(seed, purpose, i) for i in ids]
+        self.generators = [numpy_stream(seed, purpose, i) for i in ids]
         self.shape, self.device = shape, device
 
     def __call__(self) -> Tensor:
-        """The next noise, `[len(ids), *shape]` float32, drawn on the CPU so that every device gets the same."""
-        noise = torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
-        return noise.to(self.device)
+        """The next noise, `[len(ids), *shape]` float32."""
+        return torch.stack([normal(generator, self.shape) for generator in self.generators]).to(self.device)
 
 
 def run_sampler(

@@ -18,7 +18,7 @@ from ddpm.config import STRICT
 from ddpm.diffusion import Target, loss_weight, q_sample, simple_loss, training_target
 from ddpm.images import to_model_range
 from ddpm.precision import Precision, autocast, choose_precision, placed
-from ddpm.rng import numpy_stream, stream, word
+from ddpm.rng import normal, numpy_stream, word
 from ddpm.schedule import NoiseSchedule
 from ddpm.unet import UNet
 
@@ -74,16 +74,16 @@ def batch_indices(seed: int, step: int, count: int, batch: int) -> np.ndarray:
     return np.array([epoch_order(seed, int(position) // count, count)[position % count] for position in positions])
 
 
-def draw_timesteps(law: TimestepLaw, schedule: NoiseSchedule, batch: int, generator: torch.Generator) -> Tensor:
+def draw_timesteps(law: TimestepLaw, schedule: NoiseSchedule, batch: int, generator: np.random.Generator) -> Tensor:
     """Time steps `[batch]`, drawn uniformly (Ho et al.) or with a normal logarithm of the noise-to-signal ratio.
 
     The second, after Karras et al. 2022 (arXiv:2206.00364, table 1), spends fewer steps on almost pure noise, of which
     the linear schedule has many, and more where shapes and edges are decided. It is wider than theirs.
     """
     if law == "uniform":
-        return torch.randint(schedule.steps, (batch,), generator=generator)
+        return torch.from_numpy(generator.integers(schedule.steps, size=batch))
     ratio = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt()  # [T], rising
-    drawn = (LOG_RATIO_STD * torch.randn(batch, generator=generator, dtype=torch.float64)).exp()
+    drawn = torch.from_numpy(LOG_RATIO_STD * generator.standard_normal(batch)).exp()
     return torch.searchsorted(ratio, drawn).clamp(max=schedule.steps - 1)
 
 
@@ -114,7 +114,7 @@ class TrainState:
         """Losses of the last steps that are still on the device."""
 
     def read_losses(self) -> None:
-        """Bring the losses to the host. The only point where training waits for the device."""
+        """Bring the losses to the host; until then they stay on the device, and training needn't wait for it."""
         if self.unread:
             self.losses += torch.stack(self.unread).tolist()
             self.unread.clear()
@@ -161,11 +161,11 @@ class Trainer:
         count = self.recipe.batch_images
         indices = batch_indices(self.seed, step, len(self.images), count)
         x0 = to_model_range(self.images[indices])
-        generator = stream(self.seed, "noise", step)
+        generator = numpy_stream(self.seed, "noise", step)
         t = draw_timesteps(self.recipe.timesteps, self.schedule, count, generator)
-        eps = torch.randn(x0.shape, generator=generator)
+        eps = normal(generator, x0.shape)
         if self.config.flip:
-            flipped = torch.rand(count, generator=generator) < 0.5
+            flipped = torch.from_numpy(generator.random(count) < 0.5)
             x0 = torch.where(flipped[:, None, None, None], x0.flip(3), x0)
         return x0.to(self.device), t.to(self.device), eps.to(self.device)
 
@@ -186,7 +186,8 @@ class Trainer:
         state.optimizer.step()
         state.optimizer.zero_grad()
         decay = ema_decay_at(state.step, self.recipe.ema_decay)
-        torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
+        with torch.no_grad():  # or every step would add to a graph that is never freed
+            torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
         state.unread.append(loss.detach())
         state.step += 1
 

@@ -21,9 +21,13 @@ FULL = 1 << 22  # bytes; a write that fails for want of space may leave as much
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed.
+
+    It has one name, so that what a killed process left is overwritten by the next. One process writes a path at a time:
+    DVC sees to that for outputs, a lock for working states.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         with naming_a_full_disk(path.parent):
             yield temporary

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
@@ -83,8 +84,8 @@ class RuntimeConfig:
     """What no output's content depends on, beyond the rounding of another kind of device."""
 
     device: str
-    threads: int
-    save_every_seconds: float
+    threads: PositiveInt
+    save_every_seconds: NonNegativeFloat
 
 
 def setup(params: Params) -> torch.device:

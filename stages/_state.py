@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ def digest(path: Path) -> str:
 
 
 def code_digests() -> dict[str, str]:
-    """sha256 of every module of ours that is loaded, by name."""
-    ours = {name: module for name, module in sys.modules.items() if name.startswith(("ddpm", "stages"))}
+    """sha256 of the running script and of every module of ours that is loaded, by name."""
+    ours = {name: module for name, module in sys.modules.items() if name.startswith(("__main__", "ddpm", "stages"))}
     return {name: digest(Path(module.__file__)) for name, module in sorted(ours.items()) if module.__file__}
 
 
@@ -74,7 +74,9 @@ def working_state(root: Path, identity: Mapping[str, Any]) -> Iterator[WorkingSt
 
 
 def _prune(root: Path) -> None:
-    """Remove all but the `KEEP` states last worked on."""
+    """Remove all but the `KEEP` states last worked on, and those that a process holds."""
     folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-KEEP]:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError), (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)

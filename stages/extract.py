@@ -29,7 +29,7 @@ FIGURE_SCALE = 3
 class ExtractConfig:
     """The resize recipe, and how much of a split may be unusable."""
 
-    size: Annotated[int, Field(ge=8, le=1024)]  # pixels, width and height
+    size: Annotated[int, Field(ge=32, le=1024)]  # pixels, width and height; AlexNet needs 32
     filter: Filter
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
 

@@ -27,14 +27,21 @@ from stages._params import read_params
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class InterpolateConfig:
-    """Every path with every sampler, for `pairs` pairs of noises; `frames` counts the two ends."""
+    """Every path with every sampler, for `pairs` pairs of noises; `frames` counts the two ends and has a middle."""
 
     pairs: PositiveInt
     frames: Annotated[int, Field(ge=3)]
     seed: NonNegativeInt
-    paths: tuple[Literal["lerp", "slerp"], ...]
-    samplers: tuple[Literal["ancestral", "ddim"], ...]
+    paths: Annotated[tuple[Literal["lerp", "slerp"], ...], Field(min_length=1)]
+    samplers: Annotated[tuple[Literal["ancestral", "ddim"], ...], Field(min_length=1)]
     steps: PositiveInt | None
+
+    def __post_init__(self) -> None:
+        if self.frames % 2 == 0:
+            raise ValueError(f"frames = {self.frames}: must be odd")
+        for names in (self.paths, self.samplers):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{', '.join(names)}: each once")
 
 
 def main(weights: Path, trunk: Path, frames: Path, metrics: Path, figure: Path) -> None:

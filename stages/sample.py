@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpm.diffusion import q_sample
 from ddpm.images import tile_grid, to_model_range, to_uint8
-from ddpm.rng import stream
+from ddpm.rng import normal, numpy_stream
 from ddpm.samplers import ImageNoise, SamplerConfig
 from ddpm.schedule import NoiseSchedule, spaced_timesteps
 from stages._figures import save_figure, strip_figure
@@ -65,7 +65,7 @@ def forward_strip(images: np.ndarray, schedule: NoiseSchedule, seed: int) -> Fig
     """Real images on their way to noise, the report's figure 1."""
     steps = [round(fraction * (schedule.steps - 1)) for fraction in FORWARD]
     x0 = to_model_range(images)
-    eps = torch.randn(x0.shape, generator=stream(seed, "forward"))
+    eps = normal(numpy_stream(seed, "forward"), x0.shape)
     columns = [to_uint8(q_sample(schedule, x0, torch.full((len(x0),), t), eps)) for t in steps]
     return strip_figure(np.stack(columns, axis=1), [f"t = {t}" for t in steps])
 

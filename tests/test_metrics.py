@@ -7,11 +7,11 @@ from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from ddpm.metrics import colour_drift, kid, mean_pairwise, precision_recall
-from ddpm.rng import stream
+from ddpm.rng import normal, numpy_stream
 
 
 def gaussian(count: int, dim: int, *, std: float = 1, mean: float = 0, seed: int = 0) -> Tensor:
-    return torch.randn(count, dim, generator=stream(seed, "test gaussian")) * std + mean
+    return normal(numpy_stream(seed, "test gaussian"), (count, dim)) * std + mean
 
 
 def test_kid_is_torch_fidelitys():

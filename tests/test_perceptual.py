@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from torch import Tensor
 
 from ddpm.perceptual import embed, load_lpips, nearest, pair_distances, pooled_features, random_pairs, squared_distances
-from ddpm.rng import numpy_stream, stream
+from ddpm.rng import normal, numpy_stream
 from stages import weights
 
 
@@ -21,8 +21,8 @@ def model(trunk: dict[str, Tensor]) -> lpips.LPIPS:
 
 def pictures(count: int, seed: int) -> Tensor:
     """Random images with structure at several scales, `[count, 3, 48, 48]` in [-1, 1]."""
-    generator = stream(seed, "test pictures")
-    scales = [torch.randn(count, 3, size, size, generator=generator) for size in (3, 8, 48)]
+    generator = numpy_stream(seed, "test pictures")
+    scales = [normal(generator, (count, 3, size, size)) for size in (3, 8, 48)]
     return sum((F.interpolate(scale, 48, mode="bilinear") for scale in scales), torch.zeros(())).tanh()
 
 

@@ -36,23 +36,28 @@ def environment(root: Path) -> dict[str, str]:
 
 @pytest.fixture
 def data(tmp_path: Path, write_params: WriteParams) -> Path:
-    write_params({"model": "smoke", "epochs": 12, "runtime.save_every_seconds": 0, "models.smoke.network.dropout": 0.1})
+    write_params({"model": "smoke", "epochs": 24, "runtime.save_every_seconds": 0, "models.smoke.network.dropout": 0.1})
     images = [resize_center_crop(draw_scene(0, "train", index).image, 48, "box") for index in range(48)]
     np.save(tmp_path / "train.npy", np.stack(images))
     return tmp_path
 
 
+def saved_since(moment: float, root: Path) -> bool:
+    return any(state.stat().st_mtime > moment for state in (root / ".cache" / "train").glob("*/state.pt"))
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_is_uninterrupted(data: Path) -> None:
     subprocess.run(command(data / "whole"), env=environment(data / "a"), check=True, cwd=data)
-    for wait in (0.5, 0.2, 0.9):
+    for wait in (0.02, 0.2, 0.13):
+        started = time.time()
         process = subprocess.Popen(command(data / "killed"), env=environment(data / "b"), cwd=data)
-        states = data / "b" / ".cache" / "train"
-        while not list(states.glob("*/state.pt")) and process.poll() is None:
-            time.sleep(0.05)
+        while not saved_since(started, data / "b") and process.poll() is None:
+            time.sleep(0.01)
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it had ended before"
+        assert not (data / "killed").exists()
     subprocess.run(command(data / "killed"), env=environment(data / "b"), check=True, cwd=data)
     for name in OUTPUTS:
         assert (data / "killed" / name).read_bytes() == (data / "whole" / name).read_bytes(), name
@@ -90,7 +95,7 @@ def test_weights_carry_all_that_describes_them(data: Path) -> None:
     network = UNet(parse(UNetConfig, settings["network"], "network"), settings["size"])
     network.load_state_dict(tensors)
     assert settings["recipe"]["target"] == "v"
-    assert settings["epochs"] == 12
+    assert settings["epochs"] == 24
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,7 @@ def test_weights_carry_all_that_describes_them(data: Path) -> None:
         ({"models.smoke.network.attention": [16]}, "attention at 16 px, but the levels of a 48 px image are [24, 12]"),
         ({"models.smoke.recipe.lr": 0.1}, "params.yaml: models.smoke.recipe.lr: no such parameter"),
         ({"train.precision": "half"}, "params.yaml: train.precision = \"half\": input should be 'auto', 'float32'"),
+        ({"runtime.threads": 0}, "params.yaml: runtime.threads = 0: input should be greater than 0"),
         ({"runtime.device": "cuda:7"}, "params.yaml: runtime.device = 'cuda:7'"),
         ({"epcohs": 3}, "params.yaml: epcohs: no such parameter"),
     ],
