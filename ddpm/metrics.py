@@ -103,7 +103,9 @@ def _share(value: float, n: int) -> Estimate:
     """A share of `n` with Wilson's interval."""
     centre = (value + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * np.sqrt(value * (1 - value) / n + Z95**2 / (4 * n**2))
-    return Estimate(value=value, low=max(0.0, float(centre - half)), high=min(1.0, float(centre + half)), n=n)
+    # At 0 and at 1 one end is the share itself, which rounding may miss to either side.
+    low, high = min(value, max(0.0, float(centre - half))), max(value, min(1.0, float(centre + half)))
+    return Estimate(value=value, low=low, high=high, n=n)
 
 
 def colour_drift(samples: np.ndarray, reference: np.ndarray) -> dict[str, dict[str, float]]:

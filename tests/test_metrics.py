@@ -76,6 +76,14 @@ def test_same_law_has_high_precision_and_recall_and_a_far_one_none():
         assert share.high == pytest.approx(0.018845, abs=1e-6), "Wilson's bound for 0 of 200"
 
 
+def test_intervals_of_shares_hold_the_share():
+    for n in range(5, 100):
+        x = gaussian(n, 2)
+        shares = [*precision_recall(x, x, 3), *precision_recall(x, x + 100, 3)]
+        assert [share.value for share in shares] == [1, 1, 0, 0]
+        assert all(0 <= share.low <= share.value <= share.high <= 1 for share in shares)
+
+
 def test_colour_drift():
     reference = np.full((2, 4, 4, 3), 100, np.uint8)
     samples = reference.copy()
