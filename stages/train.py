@@ -73,7 +73,6 @@ def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> Non
         metrics,
         {
             "images": len(data),
-            "epochs": top.epochs,
             "steps": total_steps,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},

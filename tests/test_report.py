@@ -48,7 +48,6 @@ METRICS = {
     "extract": {"train": SPLIT, "val": SPLIT},
     "train": {
         "images": 4000,
-        "epochs": 10,
         "steps": 2500,
         "parameters": 3456789,
         "loss": {"last_tenth": 0.0876, "n": 250},
