@@ -7,12 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.config import parse
+from ddpm.config import ConfigError, parse
 from ddpm.interpolation import PATHS, lerp, slerp
 from ddpm.predictor import make_predictor
 from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.unet import UNet, UNetConfig
+from stages.interpolate import InterpolateConfig
 
 CPU = torch.device("cpu")
 SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
@@ -80,3 +81,18 @@ def test_slerp_between_parallel_noises_is_the_line() -> None:
     a, _ = ends(0)
     w = torch.linspace(0, 1, 5)
     assert torch.allclose(slerp(a, 2 * a, w), lerp(a, 2 * a, w))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 4}, "frames = 4: must be odd"),
+        ({"paths": ["lerp", "lerp"]}, "lerp, lerp: each once"),
+        ({"samplers": []}, "at least 1 item"),
+    ],
+)
+def test_an_interpolation_without_a_middle_or_of_nothing_new_is_refused(change: dict, message: str) -> None:
+    values = {"pairs": 1, "frames": 5, "seed": 0, "paths": ["lerp"], "samplers": ["ddim"], "steps": None}
+    parse(InterpolateConfig, values, "interpolate")
+    with pytest.raises(ConfigError, match=message):
+        parse(InterpolateConfig, {**values, **change}, "interpolate")
