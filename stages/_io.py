@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -83,6 +83,16 @@ def write_npy(path: Path, array: np.ndarray) -> None:
     """Write one array."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)
+
+
+def write_npy_header(file: IO[bytes], images: int, size: int) -> None:
+    """Write the header of uint8 `[images, size, size, 3]` at the start of `file`.
+
+    NumPy leaves room in it, so that another number of images has a header of the same length.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": (images, size, size, 3)}
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -1,9 +1,11 @@
 """LSUN's container: one LMDB file, `data.mdb`, of encoded images under their keys."""
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import lmdb
 
@@ -43,14 +45,37 @@ def count_records(data_mdb: Path, name: str | None = None) -> int:
         return environment.stat()["entries"]
 
 
-def read_lmdb(data_mdb: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield `(key, value)` in key order.
+def split_lmdb(data_mdb: Path, records: int) -> list[bytes]:
+    """The first key of each run of so many records, in order. No value is read, so that a large file takes no time.
 
     Raises:
         StageError: as `count_records`.
     """
     with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
-        yield from transaction.cursor()
+        keys = transaction.cursor().iternext(keys=True, values=False)
+        return list(itertools.islice(keys, None, None, records))
+
+
+def read_lmdb(data_mdb: Path, first: bytes = b"", records: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, value)` in key order: all, or from the key `first` on and so many at most.
+
+    Raises:
+        StageError: as `count_records`.
+    """
+    with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
+        if cursor.set_range(first):
+            yield from itertools.islice(cursor, records)
+
+
+def key_text(key: bytes) -> str:
+    """A key as text for a table: hexadecimal ones as they are, other bytes as `%FF`; `key_bytes` undoes it."""
+    return quote_from_bytes(key)
+
+
+def key_bytes(text: str) -> bytes:
+    """The key that `key_text` wrote as `text`."""
+    return unquote_to_bytes(text)
 
 
 @contextmanager

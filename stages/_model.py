@@ -61,6 +61,7 @@ class Model:
     predict: Predict
     schedule: NoiseSchedule
     shape: tuple[int, int, int]
+    image_recipe: str
 
     def sample(self, config: SamplerConfig, xt: Tensor, noise: Noise, on_step: OnStep | None = None) -> Tensor:
         """Take x_T to x_0; see `ddpm.samplers.run_sampler`."""
@@ -80,4 +81,4 @@ def load_model(weights: Path, device: torch.device, sample: SampleConfig) -> Mod
         clip=sample.clip,
         precision=choose_precision(sample.precision, device),
     )
-    return Model(predict, schedule, (3, settings["size"], settings["size"]))
+    return Model(predict, schedule, (3, settings["size"], settings["size"]), settings["image_recipe"])

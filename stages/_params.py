@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML, YAMLError
 
@@ -30,6 +31,19 @@ class Top:
             raise ValueError(f"epochs must be at least 1 and seed at least 0, not {self.epochs} and {self.seed}")
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Source:
+    """What every entry of `sources` has. The label of a category is its place in the list."""
+
+    kind: str
+    categories: Annotated[tuple[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        twice = [name for name in self.categories if self.categories.count(name) > 1]
+        if twice:
+            raise ValueError(f"categories has {twice[0]} twice")
+
+
 class Params:
     """`params.yaml` of the working directory, by section."""
 
@@ -43,6 +57,12 @@ class Params:
     def section(self, cls: type[T], *path: str) -> T:
         """The mapping at `path` (`"models", "tiny", "network"`) as a validated `cls`."""
         return parse(cls, self.mapping(*path), f"{FILE}: {'.'.join(path)}")
+
+    def source(self) -> Source:
+        """The kind and the categories of `sources.<data>`."""
+        values = self.mapping("sources", self.top.data)
+        common = {key: values[key] for key in ("kind", "categories") if key in values}
+        return parse(Source, common, f"{FILE}: sources.{self.top.data}")
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path` as it stands in the file.

@@ -15,6 +15,7 @@ from ddpm.metrics import CHANNELS, Estimate, colour_drift, kid, mean_pairwise, p
 from ddpm.perceptual import embed, load_lpips, pooled_features, squared_distances
 from ddpm.rng import numpy_stream
 from stages._figures import REAL, SAMPLES, save_figure
+from stages._images import open_alike
 from stages._io import read_safetensors, write_json
 from stages._main import StageError, run, setup
 from stages._params import read_params
@@ -40,13 +41,23 @@ class EvaluateConfig:
             raise ValueError("neighbourhood must be at least 1 and seed at least 0")
 
 
-def main(samples: Path, train: Path, val: Path, trunk: Path, metrics: Path, figure: Path) -> None:
+def main(
+    samples: Path,
+    samples_index: Path,
+    train: Path,
+    train_index: Path,
+    val: Path,
+    val_index: Path,
+    trunk: Path,
+    metrics: Path,
+    figure: Path,
+) -> None:
     """Write the metrics of the samples against `val`, and those of as many training images beside them."""
     params = read_params()
     config = params.section(EvaluateConfig, "evaluate")
     tensors, metadata = read_safetensors(trunk)
     model = load_lpips(tensors, metadata["net"]).to(setup(params))
-    ours, real, reference = (np.load(path, mmap_mode="r") for path in (samples, train, val))
+    ours, real, reference = open_alike({samples: samples_index, train: train_index, val: val_index})
     smallest = min(len(ours), len(real), len(reference))
     if smallest <= max(config.neighbourhood, 2):
         raise StageError(f"{smallest} images; evaluate.neighbourhood = {config.neighbourhood} needs more")

@@ -1,9 +1,11 @@
 """Stage `extract`: encoded images of any size -> one packed array per split, and a table of what became of each."""
 
+import functools
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,128 +13,206 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
+from ddpm.codec import ENCODINGS, BadImage, decode, encoding_of
 from ddpm.config import STRICT
-from ddpm.images import ENCODINGS, BadImage, Filter, decode, encoding_of, resize_center_crop, tile_grid
-from stages._io import replacing, write_csv, write_json, write_png
-from stages._lmdb import count_records, read_lmdb
+from ddpm.images import tile_grid
+from ddpm.resizing import ResizeRecipe, resize
+from stages._duplicates import RADIUS, drop, find_duplicates
+from stages._io import replacing, write_csv, write_json, write_npy_header, write_png
+from stages._lmdb import count_records, key_text, read_lmdb, split_lmdb
 from stages._main import StageError, progress, run
 from stages._params import read_params
+from stages._workers import in_order
 
-LABEL = 0  # one category, so far
-COLUMNS = ["row", "key", "label", "source_width", "source_height", "encoding", "status", "reason"]
+RUN = 128
+"""Records that a worker reads in one go."""
+Record = tuple[Any, ...]
+RECORD = [
+    *("key", "category", "label", "source_width", "source_height"),
+    *("encoding", "mode", "status", "reason"),
+]
+"""What is known of each record; the index has its row before and its recipe behind."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
 FIGURE_SCALE = 3
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExtractConfig:
-    """The resize recipe, and how much of a split may be unusable."""
+class ExtractConfig(ResizeRecipe):
+    """The resize recipe, how much of a split may be unusable, and what is done about duplicates."""
 
-    size: Annotated[int, Field(ge=32, le=1024)]  # pixels, width and height; AlexNet needs 32
-    filter: Filter
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
+    dedupe: Literal["report", "drop"]
+
+
+class Lmdb(NamedTuple):
+    """One category of one split."""
+
+    path: Path
+    category: str
+    label: int
+
+
+class Run(NamedTuple):
+    """Some neighbouring records of an LMDB, by the first key."""
+
+    lmdb: Lmdb
+    first: bytes
 
 
 def main(
-    train_lmdb: Path,
-    val_lmdb: Path,
+    lmdb: Path,
     factors: Path,
     train: Path,
     val: Path,
     train_index: Path,
     val_index: Path,
+    duplicates: Path,
     metrics: Path,
     figure: Path,
 ) -> None:
-    """Decode and resize TRAIN_LMDB and VAL_LMDB to TRAIN and VAL, uint8 [N, size, size, 3] in the order of their keys.
+    """Decode and resize the categories in LMDB to TRAIN and VAL, uint8 [N, size, size, 3], in the order of their keys.
 
-    The index tables have a line for each record, bad ones included; FACTORS adds its columns to them. METRICS counts,
-    FIGURE shows the first training images.
+    The index tables have a line for each record, bad ones included; FACTORS adds its columns to them. DUPLICATES lists
+    training images that occur twice or are held out as well, METRICS counts, FIGURE shows training images.
     """
-    config = read_params().section(ExtractConfig, "extract")
-    # As text: what another program wrote passes through unchanged, keys of digits and "NA" included.
-    drawn = pd.read_csv(factors, dtype=str, keep_default_na=False)
-    counts = {}
-    for split, source, target, index in (
-        ("train", train_lmdb, train, train_index),
-        ("val", val_lmdb, val, val_index),
-    ):
-        records = extract(source, target, config, split)
-        found = drawn[drawn["split"] == split].drop(columns="split")
-        write_csv(index, records.merge(found, on="key", how="left", suffixes=(None, None)))
-        counts[split] = summary(records)
-    write_json(metrics, counts)
-    images = np.load(train, mmap_mode="r")[:FIGURE_IMAGES]
-    write_png(figure, tile_grid(images, FIGURE_COLUMNS, scale=FIGURE_SCALE))
+    params = read_params()
+    config = params.section(ExtractConfig, "extract")
+    lmdbs = {
+        split: [
+            Lmdb(lmdb / f"{category}_{split}_lmdb" / "data.mdb", category, label)
+            for label, category in enumerate(params.source().categories)
+        ]
+        for split in ("train", "val")
+    }
+    with replacing(train) as train_part, replacing(val) as val_part:
+        seen = extract(lmdbs["train"], train_part, config, "train")
+        held_out = extract(lmdbs["val"], val_part, config, "val")
+        found = find_duplicates(train_part, val_part, seen, held_out)
+        if config.dedupe == "drop":
+            seen = drop(train_part, seen, found)
+        for name, table, index in (("train", seen, train_index), ("val", held_out, val_index)):
+            write_csv(index, with_factors(table, factors, name))
+        write_csv(duplicates, found.drop(columns="row"))
+        modes = sorted({*seen["mode"], *held_out["mode"]} - {""})
+        counts = {
+            "train": summary(seen, modes, config.size) | twins(found),
+            "val": summary(held_out, modes, config.size),
+        }
+        write_json(metrics, {**counts, "near_rms": RADIUS})
+        write_png(figure, tile_grid(examples(train_part, seen), FIGURE_COLUMNS, scale=FIGURE_SCALE))
 
 
-def extract(source: Path, target: Path, config: ExtractConfig, split: str) -> pd.DataFrame:
-    """Write the images of the LMDB `source` to the array `target`; the index of its records.
+def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) -> pd.DataFrame:
+    """Write the images of the LMDBs, one after the other, to the array `target`; the index of their records.
 
     Raises:
-        StageError: more bad records than the parameters allow, or no good one; `target` isn't touched then.
+        StageError: more bad records than the parameters allow, or no good one.
     """
-    rows = []
+    records: list[Record] = []
     images = 0
-    records = count_records(source)
-    with replacing(target) as temporary, temporary.open("wb") as file, progress(records, "images", label=split) as bar:
-        _write_header(file, images, config.size)
-        for key, value in read_lmdb(source):
-            row, pixels = read_record(value, config)
-            name = key.decode("utf-8", "backslashreplace")
-            if pixels is None:
-                tqdm.write(f"extract: {split}: bad record {name}: {row['reason']}", file=sys.stderr)
-            else:
-                row["row"] = images
-                images += 1
-                file.write(pixels.tobytes())
-            rows.append({"key": name, **row})
-            bar.update()
-        _write_header(file, images, config.size)
-        table = pd.DataFrame(rows, columns=COLUMNS).astype(
-            dict.fromkeys(["row", "source_width", "source_height"], "Int64")
-        )
-        _check(table, source, config.max_bad_fraction)
+    total = sum(count_records(lmdb.path) for lmdb in lmdbs)
+    with target.open("wb") as file, progress(total, "images", label=split) as bar:
+        write_npy_header(file, images, config.size)
+        for pixels, found in in_order(functools.partial(extract_run, config=config), _runs(lmdbs)):
+            images += len(pixels)
+            pixels.tofile(file)
+            for key, *_, status, reason in found:
+                if status == "bad":
+                    tqdm.write(f"extract: {split}: bad record {key}: {reason}", file=sys.stderr)
+            records += found
+            bar.update(len(found))
+        write_npy_header(file, images, config.size)
+    table = _table(records, config.name)
+    _check(table, lmdbs, config.max_bad_fraction)
     return table
 
 
-def read_record(value: bytes, config: ExtractConfig) -> tuple[dict[str, Any], np.ndarray | None]:
-    """What the index says of one record, and its pixels, uint8 `[size, size, 3]`, or None where it is bad."""
-    row: dict[str, Any] = {"label": LABEL, "encoding": encoding_of(value)}
+def _runs(lmdbs: Iterable[Lmdb]) -> Iterator[Run]:
+    for lmdb in lmdbs:
+        for first in split_lmdb(lmdb.path, RUN):
+            yield Run(lmdb, first)
+
+
+def extract_run(run: Run, config: ExtractConfig) -> tuple[np.ndarray, list[Record]]:
+    """The good images of a run, uint8 `[n, size, size, 3]`, and what there is to say of all its records.
+
+    The file is opened here and not before: an LMDB that is open can't be handed to another process.
+    """
+    images, records = [], []
+    for key, value in read_lmdb(run.lmdb.path, run.first, RUN):
+        facts, pixels = read_record(value, config)
+        records.append((key_text(key), run.lmdb.category, run.lmdb.label, *facts))
+        if pixels is not None:
+            images.append(pixels)
+    return np.array(images, np.uint8).reshape(-1, config.size, config.size, 3), records
+
+
+def read_record(value: bytes, config: ExtractConfig) -> tuple[tuple[Any, ...], np.ndarray | None]:
+    """The fields of `RECORD` from `source_width` on, and the pixels, uint8 `[size, size, 3]`, or None if it is bad."""
     try:
         image = decode(value)
     except BadImage as error:
-        return {**row, "status": "bad", "reason": str(error)}, None
-    row |= {"source_width": image.width, "source_height": image.height, "status": "ok", "reason": ""}
-    return row, resize_center_crop(image, config.size, config.filter)
+        return (None, None, encoding_of(value), "", "bad", str(error)), None
+    height, width = image.pixels.shape[:2]
+    return (width, height, encoding_of(value), image.mode, "ok", ""), resize(image.pixels, config)
 
 
-def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Counts of one split; `n` is the number of records, good and bad."""
-    statuses, encodings = Counter(table["status"]), Counter(table["encoding"])
+def _table(records: list[Record], recipe: str) -> pd.DataFrame:
+    """The index: good records are numbered as their images lie in the array."""
+    table = pd.DataFrame(records, columns=RECORD).assign(recipe=recipe)
+    good = table["status"] == "ok"
+    table.insert(0, "row", good.cumsum().sub(1).where(good))
+    return table.astype(dict.fromkeys(("row", "source_width", "source_height"), "Int64"))
+
+
+def with_factors(table: pd.DataFrame, factors: Path, split: str) -> pd.DataFrame:
+    """The index with the columns of the table FACTORS, if that says anything of the split."""
+    # As text: what another program wrote passes through unchanged, keys of digits and "NA" included.
+    drawn = pd.read_csv(factors, dtype=str, keep_default_na=False)
+    drawn = drawn[drawn["split"] == split].drop(columns="split")
+    return table.merge(drawn, on=["category", "key"], how="left", suffixes=(None, None)) if len(drawn) else table
+
+
+def summary(table: pd.DataFrame, modes: list[str], size: int) -> dict[str, Any]:
+    """Counts of one split; `n` is the number of records, whatever became of them."""
+    statuses, encodings, stored = (Counter(table[column]) for column in ("status", "encoding", "mode"))
+    used = table[table["status"] == "ok"]
     return {
         "n": len(table),
         "images": statuses["ok"],
         "bad": statuses["bad"],
+        "dropped": statuses["duplicate"],
+        "enlarged": int((used[["source_width", "source_height"]].min(axis=1) < size).sum()),
+        "images_of": {name: int((used["category"] == name).sum()) for name in table["category"].unique()},
         "encoding": {name: encodings[name] for name in ENCODINGS},
+        "mode": {name: stored[name] for name in modes},
     }
 
 
-def _write_header(file: IO[bytes], images: int, size: int) -> None:
-    """Write the `.npy` header at the start: NumPy leaves room in it, so that another count has the same length."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (images, size, size, 3)}
-    file.seek(0)
-    np.lib.format.write_array_header_1_0(file, header)
+def twins(found: pd.DataFrame) -> dict[str, Any]:
+    """How many training images occur earlier in their split, and how many are held out as well."""
+    pairs = Counter(found[["twin_split", "kind"]].itertuples(index=False, name=None))
+    names = {"twins_in_training": "train", "twins_held_out": "val"}
+    return {name: {kind: pairs[split, kind] for kind in ("exact", "near")} for name, split in names.items()}
 
 
-def _check(table: pd.DataFrame, source: Path, max_bad_fraction: float) -> None:
+def examples(images: Path, table: pd.DataFrame) -> np.ndarray:
+    """The first images of each category, whole rows of the figure each."""
+    categories = table["category"].unique()
+    each = max(1, FIGURE_IMAGES // FIGURE_COLUMNS // len(categories)) * FIGURE_COLUMNS
+    rows = [table.loc[(table["category"] == name) & (table["status"] == "ok"), "row"].head(each) for name in categories]
+    return np.load(images, mmap_mode="r")[np.concatenate(rows).astype(int)]
+
+
+def _check(table: pd.DataFrame, lmdbs: list[Lmdb], max_bad_fraction: float) -> None:
     bad = table[table["status"] == "bad"]
     if len(bad) <= max_bad_fraction * len(table) and len(bad) < len(table):
         return
     first = "; ".join(f"{row.key}: {row.reason}" for row in bad.head(3).itertuples())
     allowed = f"extract.max_bad_fraction = {max_bad_fraction}"
-    raise StageError(f"{source}: {len(bad)} of {len(table)} records are bad ({allowed}): {first}")
+    paths = ", ".join(str(lmdb.path) for lmdb in lmdbs)
+    raise StageError(f"{paths}: {len(bad)} of {len(table)} records are bad ({allowed}): {first}")
 
 
 if __name__ == "__main__":

@@ -1,108 +1,142 @@
 """Stage `fetch`: the chosen source of images, whatever its kind, as LSUN-format LMDBs."""
 
+import csv
 import functools
 import hashlib
-import multiprocessing
-import os
-import signal
+import io
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
+from PIL import Image
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT, ConfigError
-from ddpm.images import encode
 from ddpm.rng import numpy_stream
-from ddpm.scenes import draw_scene
-from stages._download import download, download_folder, require_space
-from stages._io import replacing, repository_root, write_csv
+from ddpm.scenes import CATEGORIES, draw_scene
+from stages._archive import place, unzip
+from stages._download import download, download_folder
+from stages._io import repository_root, write_csv
 from stages._lmdb import count_records, write_lmdb
 from stages._main import StageError, progress, run
-from stages._params import FILE, read_params
+from stages._params import FILE, Source, read_params
+from stages._workers import in_order
 
 Split = Literal["train", "val"]
-Factors = list[dict[str, Any]]  # one row per image: split, key, and what was drawn
-CHUNK = 1 << 20  # bytes
+SPLITS: tuple[Split, ...] = ("train", "val")
+Factors = list[dict[str, Any]]  # one row per image: split, category, key, and what was drawn
+DRAWN_AT_ONCE = 16
+"""Images that a worker draws before it hands them over."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GenerateConfig:
-    """The embedded data set: drawn churches."""
+class GenerateConfig(Source):
+    """The embedded data set: drawn scenes, so many of each category."""
 
     kind: Literal["generate"]
     train_images: PositiveInt
     val_images: PositiveInt
     seed: Annotated[int, Field(ge=0)]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [category for category in self.categories if category not in CATEGORIES]
+        if unknown:
+            raise ValueError(f"categories has {unknown[0]}; drawn are {', '.join(CATEGORIES)}")
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PathConfig:
-    """LMDB folders, `data.mdb` files or LSUN zips on this machine, relative to the repository."""
+class PathConfig(Source):
+    """LMDB folders, `data.mdb` files or LSUN zips on this machine, relative to the repository.
+
+    `{category}` in a path stands for the name of each category.
+    """
 
     kind: Literal["path"]
     train: str
     val: str
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split, path in (("train", self.train), ("val", self.val)):
+            if len(self.categories) > 1 and "{category}" not in path:
+                raise ValueError(
+                    f"{split} = {path}: one path for {len(self.categories)} categories; put {{category}} in it"
+                )
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Archive:
-    """What a download is held to; nothing for what isn't known."""
-
-    bytes: PositiveInt | None
-    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LsunConfig:
-    """A server with LSUN's layout: `{url}/{category}_{split}_lmdb.zip`."""
+class LsunConfig(Source):
+    """Servers with LSUN's layout, one as good as another: `<url>/<category>_<split>_lmdb.zip`."""
 
     kind: Literal["lsun"]
-    category: str
-    url: Annotated[str, Field(pattern="^https?://")]
-    train: Archive
-    val: Archive
+    urls: Annotated[tuple[Annotated[str, Field(pattern="^https?://")], ...], Field(min_length=1)]
 
 
-def main(train: Path, val: Path, factors: Path) -> None:
-    """Write the images of `sources.<data>` as the LMDB files TRAIN and VAL, and what was drawn to the table FACTORS."""
+class Published(NamedTuple):
+    """What is known of one of LSUN's zips."""
+
+    records: int
+    bytes: int
+    sha256: str
+
+
+def main(published: Path, lmdb: Path, factors: Path) -> None:
+    """Write `<category>_<split>_lmdb/data.mdb` for each category of `sources.<data>` and split into the folder LMDB.
+
+    FACTORS gets what was drawn; PUBLISHED is the table of LSUN's zips, which downloads are held to.
+    """
     params = read_params()
+    source = params.source()
     name = params.top.data
-    kind = str(params.mapping("sources", name).get("kind"))
-    if kind not in KINDS:
-        raise ConfigError(f"{FILE}: sources.{name}.kind = {kind!r}: must be one of {', '.join(KINDS)}")
-    config_class, fetch = KINDS[kind]
+    if source.kind not in KINDS:
+        raise ConfigError(f"{FILE}: sources.{name}.kind = {source.kind!r}: must be one of {', '.join(KINDS)}")
+    config_class, fetch = KINDS[source.kind]
     config = params.section(config_class, "sources", name)
-    rows = fetch(config, "train", train) + fetch(config, "val", val)
-    write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "key"]))
+    known = read_published(published)
+    rows: Factors = []
+    for category in config.categories:
+        for split in SPLITS:
+            target = lmdb / f"{category}_{split}_lmdb" / "data.mdb"
+            rows += fetch(config, category, split, target, known.get((category, split)))
+    write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "category", "key"]))
 
 
-def generate(config: GenerateConfig, split: Split, target: Path) -> Factors:
-    """Draw the images of one split, each from (seed, split, index) alone."""
+def read_published(path: Path) -> dict[tuple[str, str], Published]:
+    """The table of LSUN's zips by category and split; its figures are those of TensorFlow Datasets' catalogue."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            (row["category"], row["split"]): Published(int(row["records"]), int(row["bytes"]), row["sha256"])
+            for row in csv.DictReader(file)
+        }
+
+
+def generate(config: GenerateConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
+    """Draw the images of one category and split, each from (seed, category, split, index) alone."""
     images = config.train_images if split == "train" else config.val_images
     rows: Factors = []
 
     def records() -> Iterator[tuple[bytes, bytes]]:
-        draw = functools.partial(_draw, config.seed, split)
-        with multiprocessing.Pool(_cores(), _ignore_interrupt) as pool, progress(images, "images", label=split) as bar:
-            for data, drawn in pool.imap(draw, range(images), chunksize=8):
-                key = hashlib.sha1(data).hexdigest()
-                rows.append({"split": split, "key": key, **drawn})
-                yield key.encode(), data
-                bar.update()
+        draw = functools.partial(_draw, config.seed, category, split)
+        with progress(images, "images", label=f"{category} {split}") as bar:
+            starts = range(0, images, DRAWN_AT_ONCE)
+            for batch in in_order(draw, (range(start, min(start + DRAWN_AT_ONCE, images)) for start in starts)):
+                for data, drawn in batch:
+                    key = hashlib.sha1(data).hexdigest()
+                    rows.append({"split": split, "category": category, "key": key, **drawn})
+                    yield key.encode(), data
+                    bar.update()
 
     write_lmdb(target, records())
     return rows
 
 
-def copy(config: PathConfig, split: Split, target: Path) -> Factors:
-    """Copy one split from this machine."""
-    given = config.train if split == "train" else config.val
+def copy(config: PathConfig, category: str, split: Split, target: Path, published: Published | None) -> Factors:
+    """Copy one category and split from this machine."""
+    given = (config.train if split == "train" else config.val).replace("{category}", category)
     source, name = repository_root() / given, f"{split} = {given}"
     if not source.exists():
         raise StageError(f"{name}: no such file or folder (looked for {source.resolve()})")
@@ -112,70 +146,59 @@ def copy(config: PathConfig, split: Split, target: Path) -> Factors:
             raise StageError(f"{name}: a folder without data.mdb, so not an LMDB")
     with source.open("rb") as stream:
         if stream.read(2) == b"PK":
-            _unzip(source, target, name)
+            unzip(source, target, name)
         else:
             stream.seek(0)
-            _place(stream, source.stat().st_size, target, name)
+            place(stream, source.stat().st_size, target, name)
+    records = count_records(target)
+    if published and records != published.records:
+        print(f"fetch: {name}: {records} records; LSUN's {category} {split} has {published.records}", file=sys.stderr)
     return []
 
 
-def download_lsun(config: LsunConfig, split: Split, target: Path) -> Factors:
-    """Download one split; the zip is kept, so that another run needs no network."""
-    expected = config.train if split == "train" else config.val
-    url = f"{config.url.rstrip('/')}/{config.category}_{split}_lmdb.zip"
-    archive = download_folder() / url.partition("://")[2]
-    download(url, archive, size=expected.bytes, sha256=expected.sha256)
-    _unzip(archive, target, str(archive))
+def download_lsun(
+    config: LsunConfig, category: str, split: Split, target: Path, published: Published | None
+) -> Factors:
+    """Download one category and split; the zip is kept, so that another run needs no network."""
+    file = f"{category}_{split}_lmdb.zip"
+    archive = download_folder() / "lsun" / file
+    download(
+        [f"{url.rstrip('/')}/{file}" for url in config.urls],
+        archive,
+        size=published.bytes if published else None,
+        sha256=published.sha256 if published else None,
+        pin=f"stages/lsun.csv, {category} {split}",
+    )
+    unzip(archive, target, str(archive))
+    records = count_records(target)
+    if published and records != published.records:
+        raise StageError(f"{archive}: {records} records, not {published.records} (stages/lsun.csv, {category} {split})")
     print(f"{archive} is kept; `dvc repro` doesn't need it any more", file=sys.stderr)
     return []
 
 
-KINDS: dict[str, tuple[type[Any], Callable[[Any, Split, Path], Factors]]] = {
+KINDS: dict[str, tuple[type[Any], Callable[[Any, str, Split, Path, Published | None], Factors]]] = {
     "generate": (GenerateConfig, generate),
     "path": (PathConfig, copy),
     "lsun": (LsunConfig, download_lsun),
 }
 
 
-def _draw(seed: int, split: Split, index: int) -> tuple[bytes, dict[str, Any]]:
-    """One encoded image and its factors. As in LSUN, either encoding occurs in one LMDB."""
-    scene = draw_scene(seed, split, index)
-    heads = numpy_stream(seed, f"encoding/{split}", index).random() < 0.5
-    return encode(scene.image, "jpeg" if heads else "webp"), scene.factors
+def _draw(seed: int, category: str, split: Split, indices: range) -> list[tuple[bytes, dict[str, Any]]]:
+    """Encoded images and their factors. As in LSUN, either encoding occurs in one LMDB."""
+    drawn = []
+    for index in indices:
+        scene = draw_scene(seed, category, split, index)
+        heads = numpy_stream(seed, f"encoding/{category}/{split}", index).random() < 0.5
+        drawn.append((encode(scene.image, "jpeg" if heads else "webp"), scene.factors))
+    return drawn
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of a terminal; only the parent reports it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _unzip(archive: Path, target: Path, name: str) -> None:
-    """Stream the only `data.mdb` of `archive` to `target`."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            members = [member for member in file.infolist() if member.filename.rpartition("/")[2] == "data.mdb"]
-            if len(members) != 1:
-                raise StageError(f"{name}: a zip with {len(members)} files data.mdb; LSUN's have one")
-            with file.open(members[0]) as stream:
-                _place(stream, members[0].file_size, target, name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise StageError(f"{name}: a damaged zip, or none ({error})") from None
-
-
-def _place(stream: IO[bytes], size: int, target: Path, name: str) -> None:
-    """Copy `size` bytes of an LMDB to `target`, where it appears only when it is one."""
-    require_space(target.parent, size)
-    with replacing(target) as whole:
-        with whole.open("wb") as file, progress(size, "B", label=str(target)) as bar:
-            while chunk := stream.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-        count_records(whole, name)
+def encode(image: Image.Image, encoding: Literal["jpeg", "webp"]) -> bytes:
+    """Encode an RGB image at quality 90 of the encoder's own scale."""
+    buffer = io.BytesIO()
+    image.save(buffer, encoding, quality=90)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":

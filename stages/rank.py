@@ -14,6 +14,7 @@ from ddpm.images import to_model_range
 from ddpm.perceptual import load_lpips, nearest, pair_distances, random_pairs
 from ddpm.rng import numpy_stream
 from stages._figures import HELD_OUT, REAL, REPORT, SAMPLES, save_figure
+from stages._images import open_alike
 from stages._io import read_safetensors, write_csv, write_json
 from stages._main import StageError, progress, run, setup
 from stages._params import read_params
@@ -24,14 +25,24 @@ NEIGHBOURS = 2  # of each sample; how far the second is tells a copy from a comm
 
 
 def main(
-    samples: Path, train: Path, val: Path, trunk: Path, neighbours: Path, metrics: Path, figure: Path, histogram: Path
+    samples: Path,
+    samples_index: Path,
+    train: Path,
+    train_index: Path,
+    val: Path,
+    val_index: Path,
+    trunk: Path,
+    neighbours: Path,
+    metrics: Path,
+    figure: Path,
+    histogram: Path,
 ) -> None:
     """Write each sample's nearest training image, the best samples beside theirs, and what real images give."""
     params = read_params()
     config = params.section(RankConfig, "rank")
     tensors, metadata = read_safetensors(trunk)
     model = load_lpips(tensors, metadata["net"]).to(setup(params))
-    ours, real, unseen = (np.load(path, mmap_mode="r") for path in (samples, train, val))
+    ours, real, unseen = open_alike({samples: samples_index, train: train_index, val: val_index})
     if len(ours) < config.best:
         raise StageError(f"params.yaml: rank.best = {config.best}: there are {len(ours)} samples in {samples}")
     if len(real) < NEIGHBOURS:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,7 +14,8 @@ from ddpm.rng import normal, numpy_stream
 from ddpm.samplers import ImageNoise, SamplerConfig
 from ddpm.schedule import NoiseSchedule, spaced_timesteps
 from stages._figures import save_figure, strip_figure
-from stages._io import write_npy, write_png
+from stages._images import open_images, require_one_recipe
+from stages._io import write_csv, write_npy, write_png
 from stages._main import progress, run, setup
 from stages._model import Model, SampleConfig, load_model, sampler_config
 from stages._params import read_params
@@ -28,17 +30,33 @@ REVERSE = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0)
 """Columns of the reverse strip, likewise."""
 
 
-def main(weights: Path, images: Path, samples: Path, grid: Path, forward: Path, reverse: Path) -> None:
-    """Draw images from WEIGHTS into SAMPLES and their GRID; show the FORWARD process on IMAGES and the REVERSE one."""
+def main(
+    weights: Path,
+    images: Path,
+    index: Path,
+    samples: Path,
+    samples_index: Path,
+    grid: Path,
+    forward: Path,
+    reverse: Path,
+) -> None:
+    """Draw images from WEIGHTS into SAMPLES, with a table and a GRID; show the FORWARD process on IMAGES, the REVERSE.
+
+    The tables INDEX and SAMPLES_INDEX name the recipe that the images were made by, and so the samples.
+    """
     params = read_params()
     device, sample = setup(params), params.section(SampleConfig, "sample")
     config = sampler_config(params, sample)
     model = load_model(weights, device, sample)
+    real = open_images(images, index)
+    require_one_recipe({index: real.recipe, weights: model.image_recipe})
     history = History(spaced_timesteps(model.schedule.steps, config.steps))
     drawn = draw(model, config, sample, device, history)
     write_npy(samples, drawn)
+    table = {"row": range(len(drawn)), "seed": sample.seed, "recipe": model.image_recipe}
+    write_csv(samples_index, pd.DataFrame(table))
     write_png(grid, tile_grid(drawn[:64], columns=8, scale=3))
-    save_figure(forward, forward_strip(np.load(images, mmap_mode="r")[:ROWS], model.schedule, sample.seed))
+    save_figure(forward, forward_strip(real.array[:ROWS], model.schedule, sample.seed))
     save_figure(reverse, history.strip(drawn[:ROWS]))
 
 

@@ -13,6 +13,7 @@ from ddpm.rng import word
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.training import Recipe, TrainConfig, Trainer, TrainState, learning_rate_at
 from ddpm.unet import UNet, UNetConfig
+from stages._images import open_images
 from stages._io import repository_root, write_csv, write_json, write_safetensors
 from stages._main import RuntimeConfig, progress, run, setup, stop_request
 from stages._params import read_params
@@ -22,15 +23,15 @@ ROWS = 100
 """Rows of the loss table."""
 
 
-def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> None:
-    """Train on IMAGES; write averaged weights EMA, last weights RAW, METRICS and the table LOSSES."""
+def main(images: Path, index: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> None:
+    """Train on IMAGES with their table INDEX; write averaged weights EMA, last ones RAW, METRICS, the table LOSSES."""
     params = read_params()
     top, device = params.top, setup(params)
     network = params.section(UNetConfig, "models", top.model, "network")
     recipe = params.section(Recipe, "models", top.model, "recipe")
     diffusion = params.section(DiffusionConfig, "diffusion")
     config = params.section(TrainConfig, "train")
-    data = np.load(images, mmap_mode="r")
+    data, image_recipe = open_images(images, index)
     size = data.shape[1]
     total_steps = max(1, top.epochs * len(data) // recipe.batch_images)
     torch.manual_seed(word(top.seed, "weights"))
@@ -51,6 +52,7 @@ def main(images: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> Non
         "epochs": top.epochs,
         "seed": top.seed,
         "size": size,
+        "image_recipe": image_recipe,
     }
     platform = {
         "torch": torch.__version__,

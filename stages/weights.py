@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
 from ddpm.trunk import TRUNKS, TrunkError, from_flax, from_torchvision, load_arrays
-from stages._download import download, download_folder
+from stages._download import download as download_file
+from stages._download import download_folder
 from stages._io import write_safetensors
 from stages._main import StageError, run
 from stages._params import read_params
@@ -57,6 +58,11 @@ def obtain(net: str) -> dict[str, Tensor]:
         except StageError as error:
             reasons.append(str(error))
     raise StageError(f"{'; '.join(reasons)}; put {official.name} or {ARCHIVE} into {download_folder()} by hand")
+
+
+def download(url: str, target: Path) -> Path:
+    """Fetch the official file, in one attempt: there is another way. Its name has the digest, which `read` checks."""
+    return download_file([url], target, attempts=1, record=False)
 
 
 def _read_fresh(path: Path, net: str) -> dict[str, Tensor]:

@@ -1,10 +1,17 @@
 """Fixtures that more than one test module uses."""
 
+import contextlib
+import multiprocessing
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from lsun_server import Server
 from ruamel.yaml import YAML
@@ -45,6 +52,71 @@ def server() -> Iterator[Server]:
         thread.start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """To start processes to be killed: forked from one that has imported everything, which takes torch seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages.extract", "stages.fetch", "pytest"])
+    with contextlib.chdir(REPOSITORY):  # where it looks for modules
+        forkserver.ensure_running()
+    return context
+
+
+def _run(start_method: str, main: Callable[..., None], *arguments: Any) -> None:
+    """In a process of a fork server, which would start workers of its own kind."""
+    multiprocessing.set_start_method(start_method, force=True)
+    main(*arguments)
+
+
+@pytest.fixture
+def kill_and_repeat(processes: ForkServerContext) -> Callable[..., None]:
+    """Run a stage's `main` whole, then kill it fifty times at random moments and run it again: the same outputs.
+
+    A kill leaves no process behind, and no output that isn't whole.
+    """
+
+    def run(
+        main: Callable[..., None],
+        arguments: tuple[Any, ...],
+        outputs: list[Path],
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`forget` removes what `main` keeps from run to run; it is called whenever a run got to its end."""
+
+        def started() -> multiprocessing.process.BaseProcess:
+            process = processes.Process(target=_run, args=(multiprocessing.get_start_method(), main, *arguments))
+            process.start()
+            return process
+
+        for _ in range(2):  # the first starts the server
+            forget()
+            begun = time.monotonic()
+            started().join()
+            seconds = time.monotonic() - begun
+        whole = [path.read_bytes() for path in outputs]
+        killed, draw = 0, random.Random(0)
+        while killed < 50:
+            for path in outputs:
+                path.unlink(missing_ok=True)
+            process = started()
+            time.sleep(draw.uniform(0, seconds))
+            workers = psutil.Process(process.pid).children(recursive=True) if process.is_alive() else []
+            process.kill()
+            process.join()
+            if process.exitcode == 0:
+                forget()
+            else:
+                killed += 1
+            assert psutil.wait_procs(workers, timeout=10)[1] == []
+            assert all(
+                path.read_bytes() == content for path, content in zip(outputs, whole, strict=True) if path.exists()
+            )
+        started().join()
+        assert [path.read_bytes() for path in outputs] == whole
+
+    return run
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ def imports_of(module: str) -> set[str]:
     """Names of our modules that `module` imports itself."""
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    names = [name for name in names if (ROOT / f"{name.replace('.', '/')}.py").exists()]
     return {name for name in names if name.startswith(("ddpm.", "stages."))}
 
 

@@ -38,14 +38,24 @@ def measured(kid):
     }
 
 
-SPLIT = {"n": 4001, "images": 4000, "bad": 1, "encoding": {"jpeg": 2000, "webp": 2001, "png": 0, "other": 0}}
+SPLIT = {
+    "n": 4011,
+    "images": 4000,
+    "bad": 1,
+    "dropped": 10,
+    "enlarged": 7,
+    "images_of": {"church": 4000},
+    "encoding": {"jpeg": 2000, "webp": 2011, "png": 0, "other": 0},
+    "mode": {"L": 10, "RGB": 4000},
+}
+TWINS = {"twins_in_training": {"exact": 3, "near": 4}, "twins_held_out": {"exact": 1, "near": 2}}
 PATH = {
     "noise_norm": {"ends": 83.1, "middle": 58.8},
     "lpips_step": {"mean": 0.1, "largest": 0.25, "n": 24},
     "pairs": 3,
 }
 METRICS = {
-    "extract": {"train": SPLIT, "val": SPLIT},
+    "extract": {"train": SPLIT | TWINS, "val": SPLIT, "near_rms": 8.0},
     "train": {
         "images": 4000,
         "steps": 2500,

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, WriteParams
 
 from ddpm.config import parse
-from ddpm.images import resize_center_crop
+from ddpm.resizing import ResizeRecipe, resize
 from ddpm.scenes import draw_scene
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.training import Recipe, TrainConfig, Trainer, TrainState
@@ -27,7 +28,7 @@ OUTPUTS = ("ema.safetensors", "raw.safetensors", "train.json", "loss.csv")
 
 
 def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "stages.train", "train.npy", *(str(folder / name) for name in OUTPUTS)]
+    return [sys.executable, "-m", "stages.train", "train.npy", "train.csv", *(str(folder / name) for name in OUTPUTS)]
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -37,8 +38,10 @@ def environment(root: Path) -> dict[str, str]:
 @pytest.fixture
 def data(tmp_path: Path, write_params: WriteParams) -> Path:
     write_params({"model": "smoke", "epochs": 24, "runtime.save_every_seconds": 0, "models.smoke.network.dropout": 0.1})
-    images = [resize_center_crop(draw_scene(0, "train", index).image, 48, "box") for index in range(48)]
+    recipe = ResizeRecipe(size=48, geometry="center_crop", filter="bilinear")
+    images = [resize(np.asarray(draw_scene(0, "church", "train", index).image), recipe) for index in range(48)]
     np.save(tmp_path / "train.npy", np.stack(images))
+    pd.DataFrame({"row": range(48), "recipe": recipe.name}).to_csv(tmp_path / "train.csv", index=False)
     return tmp_path
 
 

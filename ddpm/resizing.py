@@ -1,0 +1,60 @@
+"""The one recipe from a picture of any size to a square: what training, ranking and evaluation see."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch.nn.functional import interpolate
+
+from ddpm.config import STRICT
+
+Filter = Literal["bilinear", "bicubic", "lanczos"]
+Geometry = Literal["center_crop", "squash"]
+
+VERSION = 2
+"""Of the arithmetic behind a recipe: another one gives other pixels and so another name. 1 was Pillow's."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ResizeRecipe:
+    """`center_crop` cuts the central square of the short side, `squash` keeps all and lets the proportions go."""
+
+    size: Annotated[int, Field(ge=32, le=1024)]  # pixels, width and height; AlexNet needs 32
+    geometry: Geometry
+    filter: Filter
+
+    @property
+    def name(self) -> str:
+        """Two sets of images have this in common exactly when they were made alike: `48-center_crop-lanczos-<hash>`."""
+        values = json.dumps({**{key: asdict(self)[key] for key in ("size", "geometry", "filter")}, "version": VERSION})
+        return f"{self.size}-{self.geometry}-{self.filter}-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+
+
+def resize(image: np.ndarray, recipe: ResizeRecipe) -> np.ndarray:
+    """Cut where the recipe says so, then resize once with an antialiased filter; nothing is random.
+
+    The filters are Pillow's, in PyTorch's 8-bit arithmetic, which is three times as fast: within 2 levels of Pillow's
+    result for squares, and else too except where a sharp edge overshoots the range. An odd margin loses its extra pixel
+    on the right or at the bottom, as in `(width - side) // 2`. What is smaller than the result is enlarged.
+
+    Args:
+        image: uint8 `[H, W, 3]`, of any size.
+        recipe: size, geometry and filter.
+
+    Returns:
+        uint8 `[size, size, 3]`.
+    """
+    image = np.require(image, requirements="W")  # PyTorch has no read-only tensors
+    height, width = image.shape[:2]
+    if recipe.geometry == "center_crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image[top : top + side, left : left + side]
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+    resized = interpolate(batch, (recipe.size, recipe.size), mode=recipe.filter, antialias=True)
+    return resized[0].permute(1, 2, 0).contiguous().numpy()
