@@ -25,7 +25,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 
 from stages._duplicates import find_duplicates
 from stages._io import write_csv
-from stages._lmdb import read_lmdb, write_lmdb
+from stages._lmdb import lmdb_path, read_lmdb, write_lmdb
 from stages._main import progress
 from stages._workers import cores, in_order
 from stages.extract import ExtractConfig, Lmdb, extract
@@ -34,8 +34,7 @@ ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT.parent / "shared/data/photos_train_lmdb/data.mdb"
 CACHE = ROOT / ".cache/benchmarks"
 SIZE = 48
-CONFIG = ExtractConfig(size=SIZE, geometry="center_crop", filter="lanczos", max_bad_fraction=0.0, dedupe="report")
-TRANSFORM = Compose([Resize(SIZE), CenterCrop(SIZE), np.asarray])
+TRANSFORM = Compose([Resize(SIZE), CenterCrop(SIZE), np.asarray])  # bilinear
 
 
 def cut(start: int, encoding: str, count: int) -> list[tuple[bytes, bytes]]:
@@ -60,7 +59,7 @@ def cut(start: int, encoding: str, count: int) -> list[tuple[bytes, bytes]]:
 def built(encoding: str, records: int) -> Path:
     """The folder above an LMDB as torchvision wants it; made once."""
     folder = CACHE / f"{encoding}_{records}"
-    file = folder / "church_outdoor_train_lmdb/data.mdb"
+    file = lmdb_path(folder, "church_outdoor", "train")
     if not file.exists():
 
         def pictures() -> Iterator[tuple[bytes, bytes]]:
@@ -73,13 +72,16 @@ def built(encoding: str, records: int) -> Path:
     return folder
 
 
-def ours(folder: Path, scratch: Path) -> None:
-    """Everything that the stage does with the training images."""
+def ours(filter_name: str, folder: Path, scratch: Path) -> float:
+    """What the stage does with training images; the seconds that the search for duplicates takes of it."""
+    config = ExtractConfig(size=SIZE, geometry="center_crop", filter=filter_name, max_bad_fraction=0.0, dedupe="report")
     target = scratch / "train.npy"
-    table = extract([Lmdb(folder / "church_outdoor_train_lmdb/data.mdb", "church", 0)], target, CONFIG, "train")
-    np.save(scratch / "val.npy", np.load(target, mmap_mode="r")[:1])
-    find_duplicates(target, scratch / "val.npy", table, table[:1])
+    table = extract([Lmdb(lmdb_path(folder, "church_outdoor", "train"), "church", 0)], target, config, "train")
     write_csv(scratch / "train.csv", table)
+    np.save(scratch / "val.npy", np.load(target, mmap_mode="r")[:1])
+    started = time.perf_counter()
+    find_duplicates(target, scratch / "val.npy", table, table[:1])
+    return time.perf_counter() - started
 
 
 def loop(folder: Path, _: Path) -> None:
@@ -111,33 +113,43 @@ def loader(folder: Path, _: Path) -> None:
         pass
 
 
-PROGRAMS = {"extract": ours, "torchvision, one process": loop, "torchvision, DataLoader": loader}
+PROGRAMS = {
+    "extract, bilinear": functools.partial(ours, "bilinear"),
+    "extract, lanczos (the default)": functools.partial(ours, "lanczos"),
+    "torchvision, one process": loop,
+    "torchvision, DataLoader": loader,
+}
 
 
 def child(program: str, folder: Path) -> None:
-    """What a measured process does: its seconds without those of the imports on standard output."""
+    """What a measured process does: it prints the seconds that the program takes, and those for duplicates apart."""
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         # torchvision lists the keys of an LMDB once and keeps them: that isn't what is measured.
         LSUN(str(folder), classes=["church_outdoor_train"])
         started = time.perf_counter()
-        PROGRAMS[program](folder, Path(scratch))
-        print(time.perf_counter() - started)
+        duplicates = PROGRAMS[program](folder, Path(scratch)) or 0.0
+        print(time.perf_counter() - started - duplicates, duplicates)
 
 
-def measure(program: str, folder: Path) -> tuple[float, float]:
-    """Seconds, and the greatest memory of the program with all of its processes in MB, shared pages counted once."""
+def run(program: str, folder: Path, *, watched: bool) -> tuple[list[float], float]:
+    """The seconds; and where it is `watched`, which slows it, the most memory of all its processes in MB.
+
+    Pages that processes share are counted once, those of files that are mapped included.
+    """
     command = [sys.executable, "-m", "benchmarks.extraction", "--child", program, str(folder)]
     most = 0
     # In a folder of its own: torchvision keeps the keys in the working folder, under one name for several LMDBs.
     with tempfile.TemporaryDirectory() as scratch:
         variables = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = psutil.Popen(command, stdout=subprocess.PIPE, text=True, cwd=scratch, env=variables)
-        while process.poll() is None:
+        process = psutil.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=scratch, env=variables
+        )
+        while watched and process.poll() is None:
             with contextlib.suppress(psutil.Error):
                 family = [process, *process.children(recursive=True)]
                 most = max(most, sum(member.memory_full_info().pss for member in family))
-            time.sleep(0.2)
-    return float(process.stdout.read()), most / 1e6
+            time.sleep(0.3)
+        return [float(word) for word in process.communicate()[0].split()], most / 1e6
 
 
 def main() -> None:
@@ -148,17 +160,18 @@ def main() -> None:
     if arguments.child:
         child(arguments.child[0], Path(arguments.child[1]))
         return
-    print("| records | program | seconds | images/s | extract is faster by | memory, MB |")
-    print("|---|---|---:|---:|---:|---:|")
+    print("| records | program | seconds | images/s | times one process | duplicates, seconds | memory, MB |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     for records in arguments.records:
         for encoding in ("jpeg", "webp"):
             folder = built(encoding, records)
-            found = {program: measure(program, folder) for program in PROGRAMS}
-            for program, (seconds, memory) in found.items():
-                ratio = f"{seconds / found['extract'][0]:.2f}"
+            found = {program: run(program, folder, watched=False)[0] for program in PROGRAMS}
+            for program, (seconds, duplicates) in found.items():
+                memory = run(program, folder, watched=True)[1] if "lanczos" in program or records <= 10_000 else 0
                 print(
                     f"| {records:,} {encoding} | {program} | {seconds:.1f} | {records / seconds:,.0f} "
-                    f"| {ratio} | {memory:.0f} |",
+                    f"| {found['torchvision, one process'][0] / seconds:.2f} "
+                    f"| {f'{duplicates:.1f}' if duplicates else ''} | {f'{memory:.0f}' if memory else ''} |",
                     flush=True,
                 )
 

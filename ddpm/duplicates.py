@@ -48,15 +48,16 @@ class Twins:
             self.other[number], self.rms[number], self.mirrored[number] = other, rms, mirrored
 
 
-def twins_within(images: Images, radius: float) -> Twins:
-    """The twins among `images`: each has an earlier image that has none itself within `radius` levels.
+def twins_within(images: Images, among: np.ndarray, radius: float) -> Twins:
+    """The twins among the images of these numbers: an earlier one that has none itself is within `radius` levels.
 
-    So what is left without its twins has no two images within the radius. Memory grows by 150 bytes an image.
+    So what is left without the twins has no two images within the radius. Memory grows by 150 bytes an image.
     """
     twins, distinct = Twins.none(len(images)), _Forest()
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        points, numbers = descriptors(block), np.arange(start, start + len(block))
+    for start in range(0, len(among), BLOCK):
+        numbers = among[start : start + BLOCK]
+        block = images[numbers]
+        points = descriptors(block)
         for row, other, rms, mirrored in _near(block, points, distinct, images, radius):
             twins.enter(numbers[row], other, rms, mirrored)
         new = twins.other[numbers] < 0  # among these, some may be twins of others

@@ -17,7 +17,7 @@ Filter = Literal["bilinear", "bicubic", "lanczos"]
 Geometry = Literal["center_crop", "squash"]
 
 VERSION = 2
-"""Of the arithmetic behind a recipe: another one gives other pixels and so another name. 1 was Pillow's."""
+"""Of what lies behind a recipe, decoding and arithmetic: this changes where that changes pixels. 1 was Pillow's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,5 +1,7 @@
 """LSUN's zips: one `data.mdb`, and nothing else leaves them."""
 
+import errno
+import lzma
 import stat
 import zipfile
 import zlib
@@ -12,12 +14,17 @@ from stages._lmdb import count_records
 from stages._main import StageError, progress
 
 CHUNK = 1 << 20  # bytes
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+)
+"""What `zipfile` raises where the bytes are wrong."""
 MAX_RATIO = 50
 """Unpacked to packed bytes: encoded images hardly shrink, and what grows more than this is a trap."""
 
 
-def unzip(archive: Path, target: Path, name: str) -> None:
-    """Stream the only `data.mdb` of `archive` to `target`; `name` is what an error calls the archive.
+def unzip(archive: Path, target: Path, name: str) -> int:
+    """Stream the only `data.mdb` of `archive` to `target`; its number of records. `name` is what an error calls it.
 
     Raises:
         StageError: no zip or a damaged one, none or two files `data.mdb`, a member that would leave the folder that it
@@ -31,8 +38,12 @@ def unzip(archive: Path, target: Path, name: str) -> None:
             if len(found) != 1:
                 raise StageError(f"{name}: a zip with {len(found)} files data.mdb; LSUN's have one")
             with file.open(found[0]) as stream:
-                place(stream, found[0].file_size, target, name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, UnicodeDecodeError) as error:
+                return place(stream, found[0].file_size, target, name)
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # bz2's complaint, a seek to a place that can't be
+            raise
+        raise StageError(f"{name}: a damaged zip, or none ({error})") from None
+    except DAMAGED as error:
         raise StageError(f"{name}: a damaged zip, or none ({error})") from None
 
 
@@ -49,8 +60,8 @@ def _require_harmless(member: zipfile.ZipInfo, name: str) -> None:
         )
 
 
-def place(stream: IO[bytes], size: int, target: Path, name: str) -> None:
-    """Copy `size` bytes of an LMDB to `target`, where it appears only when it is one.
+def place(stream: IO[bytes], size: int, target: Path, name: str) -> int:
+    """Copy `size` bytes of an LMDB to `target`, where it appears only when it is one; its number of records.
 
     Raises:
         StageError: no space, or no LMDB; `name` is what the error calls it.
@@ -61,4 +72,4 @@ def place(stream: IO[bytes], size: int, target: Path, name: str) -> None:
             while chunk := stream.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-        count_records(whole, name)
+        return count_records(whole, name)

@@ -50,7 +50,6 @@ def download(
     *,
     size: int | None = None,
     sha256: str | None = None,
-    label: str | None = None,
     pin: str | None = None,
     attempts: int = ATTEMPTS,
     record: bool = True,
@@ -72,7 +71,7 @@ def download(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     with _locked(part) as file:
-        _Transfer(file, part, wanted, label or target.name, attempts).run(urls)
+        _Transfer(file, part, wanted, target.name, attempts).run(urls)
         if record and not wanted.sha256:
             digest = _digest(part)
             write_text(note, f"{digest}  {target.name}\n")  # before the rename: no target goes without its record

@@ -30,12 +30,13 @@ class ArrayFile:
 
 
 def find_duplicates(train: Path, val: Path, seen: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-    """The images of the array `train` that occur earlier in it, or in `val`; by row, with keys and distances."""
+    """The images of the array `train` that are in `val` as well, or else earlier in `train`; by row, with distances."""
     images, unseen = ArrayFile(train), ArrayFile(val)
+    leaks = twins_between(images, unseen, RADIUS)
+    repeats = twins_within(images, np.flatnonzero(leaks.other < 0), RADIUS)
     own = _named(seen)
-    within = _listed(twins_within(images, RADIUS), own, own, "train")
-    between = _listed(twins_between(images, unseen, RADIUS), own, _named(held_out), "val")
-    return pd.concat([within, between], ignore_index=True)
+    found = [_listed(leaks, own, _named(held_out), "val"), _listed(repeats, own, own, "train")]
+    return pd.concat(found, ignore_index=True).sort_values("row", ignore_index=True)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,23 +45,20 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 
 def _listed(twins: Twins, images: pd.DataFrame, others: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = np.flatnonzero(twins.other >= 0)
-    there = others.iloc[twins.other[rows]].add_prefix("twin_").reset_index(drop=True)
+    mine, theirs = images.iloc[rows], others.iloc[twins.other[rows]]
     exact = (twins.rms[rows] == 0) & ~twins.mirrored[rows]
-    return pd.concat(
-        [
-            pd.DataFrame({"row": rows}),
-            images.iloc[rows].reset_index(drop=True),
-            pd.DataFrame({"twin_split": split}, index=range(len(rows))),
-            there,
-            pd.DataFrame(
-                {
-                    "kind": np.where(exact, "exact", "near"),
-                    "mirrored": np.where(twins.mirrored[rows], "yes", "no"),
-                    "rms": twins.rms[rows].round(3),
-                }
-            ),
-        ],
-        axis=1,
+    return pd.DataFrame(
+        {
+            "row": rows,
+            "key": mine["key"].to_numpy(),
+            "category": mine["category"].to_numpy(),
+            "twin_split": split,
+            "twin_key": theirs["key"].to_numpy(),
+            "twin_category": theirs["category"].to_numpy(),
+            "kind": np.where(exact, "exact", "near"),
+            "mirrored": np.where(twins.mirrored[rows], "yes", "no"),
+            "rms": twins.rms[rows].round(3),
+        }
     )
 
 
@@ -68,12 +66,13 @@ def drop(path: Path, table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Take the images that `found` lists out of the array at `path`, in place; the index says then what they repeat.
 
     Raises:
-        StageError: no image would be left.
+        StageError: no image of a category would be left.
     """
-    repeated = found.drop_duplicates("row").set_index("row")
-    kept = np.setdiff1d(np.arange((table["status"] == "ok").sum()), repeated.index)
-    if not len(kept):
-        raise StageError("extract.dedupe = drop leaves no training image: all of them are held out as well")
+    good = table.index[table["status"] == "ok"]
+    kept = np.setdiff1d(np.arange(len(good)), found["row"])
+    lost = set(table.loc[good, "category"]) - set(table.loc[good[kept], "category"])
+    if lost:
+        raise StageError(f"extract.dedupe = drop leaves no training image of {min(lost)}: all occur elsewhere")
     for start in range(0, len(kept), BLOCK):
         moved = kept[start : start + BLOCK]
         images = np.load(path, mmap_mode="r+")
@@ -82,11 +81,9 @@ def drop(path: Path, table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         write_npy_header(file, len(kept), images.shape[1])
         file.truncate(file.tell() + len(kept) * images[0].nbytes)
     table = table.copy()
-    gone = table["row"].isin(repeated.index)
-    table.loc[gone, "reason"] = [
-        f"repeats {split} {key}" for split, key in repeated[["twin_split", "twin_key"]].itertuples(index=False)
-    ]
+    gone = good[found["row"]]
     table.loc[gone, "status"] = "duplicate"
+    table.loc[gone, "reason"] = ("repeats " + found["twin_split"] + " " + found["twin_key"]).to_numpy()
     table.loc[gone, "row"] = pd.NA
-    table.loc[table["status"] == "ok", "row"] = range(len(kept))
+    table.loc[good[kept], "row"] = range(len(kept))
     return table

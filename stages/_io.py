@@ -40,15 +40,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the error of a library that found the disk of `folder` full into an OSError, which NumPy's is already.
+    """Turn the error of a library that found the disk of `folder` full into an OSError that says so.
 
-    LMDB calls it an input/output error, torch an unexpected position; safetensors gives the system's own words.
+    LMDB calls it an input/output error, torch an unexpected position, NumPy counts what it wrote; safetensors gives the
+    system's own words.
     """
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         if shutil.disk_usage(folder).free > FULL and os.strerror(errno.ENOSPC) not in str(error):
             raise
         raise OSError(f"no disk space in {folder}") from error

@@ -15,6 +15,11 @@ from stages._main import StageError
 MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
 
 
+def lmdb_path(folder: Path, category: str, split: str) -> Path:
+    """Where torchvision's LSUN looks below `folder`."""
+    return folder / f"{category}_{split}_lmdb" / "data.mdb"
+
+
 def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
     """Write `(key, value)` records, of distinct keys in any order, as one compact file.
 

@@ -41,7 +41,7 @@ def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Itera
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
         except BrokenProcessPool:
-            raise StageError("a worker process was killed, perhaps for want of memory; run it again") from None
+            raise StageError("a worker process was killed, perhaps for want of memory") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

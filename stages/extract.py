@@ -13,25 +13,22 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from ddpm.codec import ENCODINGS, BadImage, decode, encoding_of
+from ddpm.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
 from ddpm.config import STRICT
 from ddpm.images import tile_grid
 from ddpm.resizing import ResizeRecipe, resize
+from stages._download import require_space
 from stages._duplicates import RADIUS, drop, find_duplicates
 from stages._io import replacing, write_csv, write_json, write_npy_header, write_png
-from stages._lmdb import count_records, key_text, read_lmdb, split_lmdb
+from stages._lmdb import count_records, key_text, lmdb_path, read_lmdb, split_lmdb
 from stages._main import StageError, progress, run
 from stages._params import read_params
 from stages._workers import in_order
 
 RUN = 128
-"""Records that a worker reads in one go."""
-Record = tuple[Any, ...]
-RECORD = [
-    *("key", "category", "label", "source_width", "source_height"),
-    *("encoding", "mode", "status", "reason"),
-]
-"""What is known of each record; the index has its row before and its recipe behind."""
+"""Records that a worker reads in one go, at most ..."""
+RUN_BYTES = 1 << 25
+"""... and how much their images may fill."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
 FIGURE_SCALE = 3
@@ -54,10 +51,25 @@ class Lmdb(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Some neighbouring records of an LMDB, by the first key."""
+    """Neighbouring records of an LMDB, by the first key and their number."""
 
     lmdb: Lmdb
     first: bytes
+    records: int
+
+
+class Record(NamedTuple):
+    """A line of the index, which has its row before and its recipe behind."""
+
+    key: str
+    category: str
+    label: int
+    source_width: int | None
+    source_height: int | None
+    encoding: Encoding
+    mode: str
+    status: Literal["ok", "bad"]
+    reason: str
 
 
 def main(
@@ -80,11 +92,13 @@ def main(
     config = params.section(ExtractConfig, "extract")
     lmdbs = {
         split: [
-            Lmdb(lmdb / f"{category}_{split}_lmdb" / "data.mdb", category, label)
+            Lmdb(lmdb_path(lmdb, category, split), category, label)
             for label, category in enumerate(params.source().categories)
         ]
         for split in ("train", "val")
     }
+    for source in lmdbs["train"] + lmdbs["val"]:
+        count_records(source.path)  # what is missing is named before the work
     with replacing(train) as train_part, replacing(val) as val_part:
         seen = extract(lmdbs["train"], train_part, config, "train")
         held_out = extract(lmdbs["val"], val_part, config, "val")
@@ -112,26 +126,29 @@ def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) 
     records: list[Record] = []
     images = 0
     total = sum(count_records(lmdb.path) for lmdb in lmdbs)
+    require_space(target.parent, total * 3 * config.size**2)
     with target.open("wb") as file, progress(total, "images", label=split) as bar:
         write_npy_header(file, images, config.size)
-        for pixels, found in in_order(functools.partial(extract_run, config=config), _runs(lmdbs)):
+        for pixels, found in in_order(functools.partial(extract_run, config=config), _runs(lmdbs, config.size)):
             images += len(pixels)
-            pixels.tofile(file)
-            for key, *_, status, reason in found:
-                if status == "bad":
-                    tqdm.write(f"extract: {split}: bad record {key}: {reason}", file=sys.stderr)
+            file.write(pixels.data)
+            for record in found:
+                if record.status == "bad":
+                    tqdm.write(f"extract: {split}: bad record {record.key}: {record.reason}", file=sys.stderr)
             records += found
             bar.update(len(found))
         write_npy_header(file, images, config.size)
     table = _table(records, config.name)
-    _check(table, lmdbs, config.max_bad_fraction)
+    for lmdb in lmdbs:
+        _check(table[table["category"] == lmdb.category], lmdb.path, config.max_bad_fraction)
     return table
 
 
-def _runs(lmdbs: Iterable[Lmdb]) -> Iterator[Run]:
+def _runs(lmdbs: Iterable[Lmdb], size: int) -> Iterator[Run]:
+    records = max(1, min(RUN, RUN_BYTES // (3 * size**2)))
     for lmdb in lmdbs:
-        for first in split_lmdb(lmdb.path, RUN):
-            yield Run(lmdb, first)
+        for first in split_lmdb(lmdb.path, records):
+            yield Run(lmdb, first, records)
 
 
 def extract_run(run: Run, config: ExtractConfig) -> tuple[np.ndarray, list[Record]]:
@@ -140,27 +157,22 @@ def extract_run(run: Run, config: ExtractConfig) -> tuple[np.ndarray, list[Recor
     The file is opened here and not before: an LMDB that is open can't be handed to another process.
     """
     images, records = [], []
-    for key, value in read_lmdb(run.lmdb.path, run.first, RUN):
-        facts, pixels = read_record(value, config)
-        records.append((key_text(key), run.lmdb.category, run.lmdb.label, *facts))
-        if pixels is not None:
-            images.append(pixels)
+    for key, value in read_lmdb(run.lmdb.path, run.first, run.records):
+        name, encoding = (key_text(key), run.lmdb.category, run.lmdb.label), encoding_of(value)
+        try:
+            image = decode(value)
+        except BadImage as error:
+            records.append(Record(*name, None, None, encoding, "", "bad", str(error)))
+        else:
+            height, width = image.pixels.shape[:2]
+            records.append(Record(*name, width, height, encoding, image.mode, "ok", ""))
+            images.append(resize(image.pixels, config))
     return np.array(images, np.uint8).reshape(-1, config.size, config.size, 3), records
-
-
-def read_record(value: bytes, config: ExtractConfig) -> tuple[tuple[Any, ...], np.ndarray | None]:
-    """The fields of `RECORD` from `source_width` on, and the pixels, uint8 `[size, size, 3]`, or None if it is bad."""
-    try:
-        image = decode(value)
-    except BadImage as error:
-        return (None, None, encoding_of(value), "", "bad", str(error)), None
-    height, width = image.pixels.shape[:2]
-    return (width, height, encoding_of(value), image.mode, "ok", ""), resize(image.pixels, config)
 
 
 def _table(records: list[Record], recipe: str) -> pd.DataFrame:
     """The index: good records are numbered as their images lie in the array."""
-    table = pd.DataFrame(records, columns=RECORD).assign(recipe=recipe)
+    table = pd.DataFrame(records, columns=list(Record._fields)).assign(recipe=recipe)
     good = table["status"] == "ok"
     table.insert(0, "row", good.cumsum().sub(1).where(good))
     return table.astype(dict.fromkeys(("row", "source_width", "source_height"), "Int64"))
@@ -198,21 +210,20 @@ def twins(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def examples(images: Path, table: pd.DataFrame) -> np.ndarray:
-    """The first images of each category, whole rows of the figure each."""
+    """The first images of each category, whole rows of the figure each where there are enough."""
     categories = table["category"].unique()
     each = max(1, FIGURE_IMAGES // FIGURE_COLUMNS // len(categories)) * FIGURE_COLUMNS
     rows = [table.loc[(table["category"] == name) & (table["status"] == "ok"), "row"].head(each) for name in categories]
     return np.load(images, mmap_mode="r")[np.concatenate(rows).astype(int)]
 
 
-def _check(table: pd.DataFrame, lmdbs: list[Lmdb], max_bad_fraction: float) -> None:
+def _check(table: pd.DataFrame, path: Path, max_bad_fraction: float) -> None:
     bad = table[table["status"] == "bad"]
     if len(bad) <= max_bad_fraction * len(table) and len(bad) < len(table):
         return
     first = "; ".join(f"{row.key}: {row.reason}" for row in bad.head(3).itertuples())
     allowed = f"extract.max_bad_fraction = {max_bad_fraction}"
-    paths = ", ".join(str(lmdb.path) for lmdb in lmdbs)
-    raise StageError(f"{paths}: {len(bad)} of {len(table)} records are bad ({allowed}): {first}")
+    raise StageError(f"{path}: {len(bad)} of {len(table)} records are bad ({allowed}), all named above: {first}")
 
 
 if __name__ == "__main__":

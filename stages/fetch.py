@@ -4,6 +4,7 @@ import csv
 import functools
 import hashlib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ddpm.scenes import CATEGORIES, draw_scene
 from stages._archive import place, unzip
 from stages._download import download, download_folder
 from stages._io import repository_root, write_csv
-from stages._lmdb import count_records, write_lmdb
+from stages._lmdb import lmdb_path, write_lmdb
 from stages._main import StageError, progress, run
 from stages._params import FILE, Source, read_params
 from stages._workers import in_order
@@ -100,18 +101,24 @@ def main(published: Path, lmdb: Path, factors: Path) -> None:
     rows: Factors = []
     for category in config.categories:
         for split in SPLITS:
-            target = lmdb / f"{category}_{split}_lmdb" / "data.mdb"
+            target = lmdb_path(lmdb, category, split)
             rows += fetch(config, category, split, target, known.get((category, split)))
     write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "category", "key"]))
 
 
 def read_published(path: Path) -> dict[tuple[str, str], Published]:
     """The table of LSUN's zips by category and split; its figures are those of TensorFlow Datasets' catalogue."""
+    known = {}
     with path.open(encoding="utf-8", newline="") as file:
-        return {
-            (row["category"], row["split"]): Published(int(row["records"]), int(row["bytes"]), row["sha256"])
-            for row in csv.DictReader(file)
-        }
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                found = Published(int(row["records"]), int(row["bytes"]), str(row["sha256"]).lower())
+            except (KeyError, TypeError, ValueError):
+                found = Published(0, 0, "")
+            if not re.fullmatch("[0-9a-f]{64}", found.sha256):
+                raise StageError(f"{path}: line {number}: not category, split, records, bytes and sha256")
+            known[row["category"], row["split"]] = found
+    return known
 
 
 def generate(config: GenerateConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
@@ -146,11 +153,10 @@ def copy(config: PathConfig, category: str, split: Split, target: Path, publishe
             raise StageError(f"{name}: a folder without data.mdb, so not an LMDB")
     with source.open("rb") as stream:
         if stream.read(2) == b"PK":
-            unzip(source, target, name)
+            records = unzip(source, target, name)
         else:
             stream.seek(0)
-            place(stream, source.stat().st_size, target, name)
-    records = count_records(target)
+            records = place(stream, source.stat().st_size, target, name)
     if published and records != published.records:
         print(f"fetch: {name}: {records} records; LSUN's {category} {split} has {published.records}", file=sys.stderr)
     return []
@@ -169,8 +175,15 @@ def download_lsun(
         sha256=published.sha256 if published else None,
         pin=f"stages/lsun.csv, {category} {split}",
     )
-    unzip(archive, target, str(archive))
-    records = count_records(target)
+    try:
+        records = unzip(archive, target, str(archive))
+    except StageError as error:
+        if published:
+            raise
+        # Held to nothing, it was taken as it came: the next run takes another.
+        for path in (archive, archive.with_name(f"{archive.name}.sha256")):
+            path.unlink(missing_ok=True)
+        raise StageError(f"{error}; it was removed, the same command downloads it anew") from None
     if published and records != published.records:
         raise StageError(f"{archive}: {records} records, not {published.records} (stages/lsun.csv, {category} {split})")
     print(f"{archive} is kept; `dvc repro` doesn't need it any more", file=sys.stderr)

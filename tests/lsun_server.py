@@ -38,15 +38,13 @@ class Fault:
 class Server(ThreadingHTTPServer):
     """LSUN's server on the loopback interface.
 
-    Each request for a path takes the next of its `faults`; without one, the answer is right. The first answer for a
-    path in `drops` ends before this byte of the file.
+    Each request for a path takes the next of its `faults`; without one, the answer is right.
     """
 
     daemon_threads = True
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
-        self.drops: dict[str, int] = {}
         self.faults: dict[str, list[Fault]] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.sent: list[tuple[Fault, int, int]] = []  # of each body: its first byte, and one past its last
@@ -86,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self, content, start, ranged, fault):
         total = len(content)
-        end = min(total, self.server.drops.pop(self.path, total), total if fault.drop is None else start + fault.drop)
+        end = min(total, total if fault.drop is None else start + fault.drop)
         self.server.sent.append((fault, start, end))
         headers = {"Content-Length": str(total - start + fault.length)}
         if ranged:

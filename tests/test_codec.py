@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddpm import codec
 
@@ -129,16 +129,22 @@ def test_an_animation_is_its_first_frame():
         assert np.abs(pixels - (255, 0, 0)).max() < 4, encoding
 
 
-@pytest.mark.parametrize("encoding", ["jpeg", "webp"])
-def test_an_exif_orientation_is_applied(encoding):
-    image = Image.new("RGB", (40, 20), "white")
-    image.paste("black", (0, 0, 20, 20))  # the left half
+@pytest.mark.parametrize("encoding", ["jpeg", "webp", "png"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_exif_orientation_is_applied(encoding, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: left becomes top
-    pixels = codec.decode(encoded(image, encoding, exif=exif)).pixels
-    assert pixels.shape == (40, 20, 3)
-    assert pixels[:18].max() < 20
-    assert pixels[22:].min() > 235
+    exif[codec.ORIENTATION] = orientation  # 0 and 9 mean nothing
+    data = encoded(soft(40, 20), encoding, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(codec.decode(data).pixels, expected)
+
+
+def test_odd_exif_tags_do_no_harm():
+    exif = b"Exif\0\0MM\0*" + (8).to_bytes(4) + (2).to_bytes(2)
+    exif += bytes([1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0])  # orientation, a short
+    exif += bytes([1, 0x1A, 0, 2, 0, 0, 0, 4]) + b"odd\0" + bytes(4)  # a resolution in letters
+    assert codec.decode(encoded(soft(40, 20), "jpeg", exif=exif)).pixels.shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize(

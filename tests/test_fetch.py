@@ -13,12 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
-from lsun_server import lsun_zip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lsun_server import Fault, lsun_zip
 
 from ddpm.codec import decode, encoding_of
 from ddpm.config import ConfigError
 from ddpm.scenes import FACTORS
 from stages import _download, fetch
+from stages._archive import unzip
 from stages._lmdb import count_records, read_lmdb, write_lmdb
 from stages._main import StageError
 
@@ -47,7 +50,7 @@ def records(count, seed=0):
 
 
 @pytest.fixture
-def given(tmp_path):
+def mdb(tmp_path):
     write_lmdb(tmp_path / "given" / "data.mdb", records(5))
     return tmp_path / "given" / "data.mdb"
 
@@ -108,8 +111,8 @@ def test_unknown_kinds_sources_and_keys_are_named(write_params):
 
 
 @pytest.mark.parametrize("form", ["given", "given/data.mdb", "church.zip"])
-def test_path_takes_a_folder_a_file_or_a_zip(write_params, tmp_path, given, form, monkeypatch):
-    lsun_zip(tmp_path / "church.zip", ["church_lmdb/data.mdb", "church_lmdb/lock.mdb"], given.read_bytes())
+def test_path_takes_a_folder_a_file_or_a_zip(write_params, tmp_path, mdb, form, monkeypatch):
+    lsun_zip(tmp_path / "church.zip", ["church_lmdb/data.mdb", "church_lmdb/lock.mdb"], mdb.read_bytes())
     write_params({"data": "path", "sources.path.train": form, "sources.path.val": str(tmp_path / form)})
     (tmp_path / "elsewhere").mkdir()
     shutil.copy("params.yaml", "elsewhere")  # a run of `dvc exp run --temp`
@@ -117,7 +120,7 @@ def test_path_takes_a_folder_a_file_or_a_zip(write_params, tmp_path, given, form
     monkeypatch.chdir("elsewhere")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     main()
-    assert [data_mdb("photos", split).read_bytes() for split in ("train", "val")] == [given.read_bytes()] * 2
+    assert [data_mdb("photos", split).read_bytes() for split in ("train", "val")] == [mdb.read_bytes()] * 2
     assert FACTORS_CSV.read_text() == "split,category,key\n"
 
 
@@ -133,8 +136,8 @@ def test_path_puts_each_category_into_its_place(write_params, tmp_path, capfd):
     assert "train = church_outdoor_train: 4 records; LSUN's church_outdoor train has 126227" in capfd.readouterr().err
 
 
-def test_path_says_what_is_wrong(write_params, tmp_path, given):
-    content = given.read_bytes()
+def test_path_says_what_is_wrong(write_params, tmp_path, mdb):
+    content = mdb.read_bytes()
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("no LMDB\n" * 1000)
     (tmp_path / "short").write_bytes(content[: len(content) // 2])
@@ -216,7 +219,7 @@ TRAIN = "/lsun/scenes/church_outdoor_train_lmdb.zip"
 
 
 def test_lsun_goes_on_where_the_connection_was_lost(lsun, server, capfd):
-    server.drops[TRAIN] = 200_000
+    server.faults[TRAIN] = [Fault(drop=200_000)]
     main()
     assert [count_records(data_mdb("church_outdoor", split)) for split in ("train", "val")] == [20, 3]
     assert dict(read_lmdb(data_mdb("church_outdoor", "train"))) == dict(records(20))
@@ -263,6 +266,54 @@ def test_lsun_refuses_another_file_until_it_is_accepted(lsun, server):
     asked = len(server.asked)
     main()
     assert [path for path, _ in server.asked[asked:]] == [TRAIN.replace("train", "val")]
+
+
+def test_what_is_held_to_nothing_and_is_no_zip_is_fetched_anew(lsun, server, write_params):
+    lsun.add("castle", "train", 4)
+    lsun.add("castle", "val", 2)
+    del lsun.rows[2:]
+    lsun.publish()
+    write_params({**lsun.changes, "sources.lsun.categories": ["castle"]})
+    path = "/lsun/scenes/castle_train_lmdb.zip"
+    for wrong in (Fault(content=b"<html>Not here</html>"), Fault(content=server.files[path][:-5000])):
+        server.faults[path] = [wrong]
+        with pytest.raises(StageError, match=r"a damaged zip, or none .*it was removed"):
+            main()
+        assert not Path("data").exists()
+        assert list(Path(".cache/download/lsun").glob("*train*")) == []
+    main()
+    assert count_records(data_mdb("castle", "train")) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("20,", "many,"), ("records", "images"), (r"(?s)[0-9a-f]{64}$", "0"), (r"(?s),[0-9a-f]{64}$", "")]
+)
+def test_a_wrong_table_of_lsuns_zips_is_named(lsun, old, new):
+    PUBLISHED.write_text(re.sub(old, new, PUBLISHED.read_text().strip(), count=1))
+    with pytest.raises(StageError, match=r"lsun\.csv: line [23]: not category, split, records, bytes and sha256"):
+        main()
+
+
+def unzipped(archive, target):
+    try:
+        return unzip(archive, target, archive.name)
+    except StageError as error:
+        return str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_zip_with_wrong_bytes_is_one_line(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("zip")
+    write_lmdb(folder / "data.mdb", [(b"key", b"value" * 100)])
+    content = bytearray(lsun_zip(folder / "a.zip", ["a/data.mdb"], (folder / "data.mdb").read_bytes()).read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    (folder / "a.zip").write_bytes(content)
+    result = unzipped(folder / "a.zip", folder / "out" / "data.mdb")
+    if result != 1:
+        assert re.fullmatch(r"a\.zip: .+", result)
+        assert list((folder / "out").glob("*")) == []
 
 
 def test_lsun_without_the_file_or_the_lock(lsun, write_params):
