@@ -165,6 +165,11 @@ def main() -> None:
     for records in arguments.records:
         for encoding in ("jpeg", "webp"):
             folder = built(encoding, records)
+            with lmdb_path(folder, "church_outdoor", "train").open("rb") as file:
+                while file.read(
+                    1 << 24
+                ):  # from the disk into memory, so that the first program isn't at a disadvantage
+                    pass
             found = {program: run(program, folder, watched=False)[0] for program in PROGRAMS}
             for program, (seconds, duplicates) in found.items():
                 memory = run(program, folder, watched=True)[1] if "lanczos" in program or records <= 10_000 else 0

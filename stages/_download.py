@@ -217,7 +217,8 @@ class _Transfer:
             require_success(response, start)
             first, total = extent(response)
             if size is not None and total not in (None, size):
-                raise RefusedError(f"the server's file has {total} bytes, not {size} ({self.wanted.place})")
+                known = f"{size} ({self.wanted.place}, to be changed if this is a new version)"
+                raise RefusedError(f"the server's file has {total} bytes, not {known}")
             if first is not None and (first == start or response.status_code == 200):
                 self._receive(response, first, total)
             elif first is None and total == self.have and size is None:  # nothing lies behind what is down

@@ -1,5 +1,6 @@
 """LSUN's container: one LMDB file, `data.mdb`, of encoded images under their keys."""
 
+import functools
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,10 @@ import lmdb
 from stages._io import naming_a_full_disk, replacing
 from stages._main import StageError
 
+PROBES = 256
+"""Keys that show which bytes occur in keys."""
+DIGITS = 16
+"""Bytes of a key that tell it from its neighbours."""
 MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
 
 
@@ -50,19 +55,44 @@ def count_records(data_mdb: Path, name: str | None = None) -> int:
         return environment.stat()["entries"]
 
 
-def split_lmdb(data_mdb: Path, records: int) -> list[bytes]:
-    """The first key of each run of so many records, in order. No value is read, so that a large file takes no time.
+def split_lmdb(data_mdb: Path, parts: int) -> list[bytes]:
+    """The first keys of about so many runs of neighbouring records, in order, equally long if the keys are random.
+
+    They are looked up at even distances between the first and the last key. To walk along all keys would be exact, but
+    the lmdb package reads the value of every key that it passes.
 
     Raises:
         StageError: as `count_records`.
     """
     with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
-        keys = transaction.cursor().iternext(keys=True, values=False)
-        return list(itertools.islice(keys, None, None, records))
+        cursor = transaction.cursor()
+        cursor.last()
+        last = cursor.key()
+        cursor.first()
+        found = [cursor.key()]
+        for points in (PROBES, parts):
+            alphabet = bytes(sorted({*b"".join(found), *last}))
+            places = [place for place in _between(found[0], last, points, alphabet) if cursor.set_range(place)]
+            found = sorted({found[0], *(cursor.key() for place in places if cursor.set_range(place))})
+        return found
 
 
-def read_lmdb(data_mdb: Path, first: bytes = b"", records: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield `(key, value)` in key order: all, or from the key `first` on and so many at most.
+def _between(first: bytes, last: bytes, points: int, alphabet: bytes) -> Iterator[bytes]:
+    """Keys at even distances, read as numbers whose digits are the bytes of the alphabet."""
+    base = len(alphabet)
+
+    def number_of(key: bytes) -> int:
+        digits = key.ljust(DIGITS, alphabet[:1])[:DIGITS]
+        return functools.reduce(lambda number, byte: number * base + alphabet.index(byte), digits, 0)
+
+    low, high = number_of(first), number_of(last)
+    for point in range(1, points):
+        number = low + (high - low) * point // points
+        yield bytes(alphabet[number // base**digit % base] for digit in reversed(range(DIGITS)))
+
+
+def read_lmdb(data_mdb: Path, first: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, value)` in key order: all, or from the key `first` on and before the key `stop`.
 
     Raises:
         StageError: as `count_records`.
@@ -70,7 +100,7 @@ def read_lmdb(data_mdb: Path, first: bytes = b"", records: int | None = None) ->
     with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
         cursor = transaction.cursor()
         if cursor.set_range(first):
-            yield from itertools.islice(cursor, records)
+            yield from itertools.takewhile(lambda record: record[0] != stop, cursor)
 
 
 def key_text(key: bytes) -> str:

@@ -26,9 +26,9 @@ from stages._params import read_params
 from stages._workers import in_order
 
 RUN = 128
-"""Records that a worker reads in one go, at most ..."""
-RUN_BYTES = 1 << 25
-"""... and how much their images may fill."""
+"""Records that a worker reads in one go, about."""
+RUN_BYTES = 1 << 26
+"""What the images of a run may fill."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
 FIGURE_SCALE = 3
@@ -51,11 +51,11 @@ class Lmdb(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Neighbouring records of an LMDB, by the first key and their number."""
+    """The records of an LMDB from the key `first` on and before `stop`, or to the end."""
 
     lmdb: Lmdb
     first: bytes
-    records: int
+    stop: bytes | None
 
 
 class Record(NamedTuple):
@@ -70,6 +70,14 @@ class Record(NamedTuple):
     mode: str
     status: Literal["ok", "bad"]
     reason: str
+
+
+class Result(NamedTuple):
+    """The good images, uint8 `[n, size, size, 3]`, what there is to say of all records, and what remains to be done."""
+
+    pixels: np.ndarray
+    records: list[Record]
+    rest: Run | None
 
 
 def main(
@@ -129,7 +137,7 @@ def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) 
     require_space(target.parent, total * 3 * config.size**2)
     with target.open("wb") as file, progress(total, "images", label=split) as bar:
         write_npy_header(file, images, config.size)
-        for pixels, found in in_order(functools.partial(extract_run, config=config), _runs(lmdbs, config.size)):
+        for pixels, found, _ in _results(lmdbs, config):
             images += len(pixels)
             file.write(pixels.data)
             for record in found:
@@ -144,20 +152,38 @@ def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) 
     return table
 
 
-def _runs(lmdbs: Iterable[Lmdb], size: int) -> Iterator[Run]:
-    records = max(1, min(RUN, RUN_BYTES // (3 * size**2)))
+def _results(lmdbs: Iterable[Lmdb], config: ExtractConfig) -> Iterator[Result]:
+    """What comes of all records, in order. Runs that turn out too long are brought to their end here, in pieces."""
+    for result in in_order(functools.partial(extract_run, config=config), _runs(lmdbs, _run_records(config.size))):
+        yield result
+        while result.rest:
+            result = extract_run(result.rest, config)
+            yield result
+
+
+def _run_records(size: int) -> int:
+    return max(1, min(RUN, RUN_BYTES // (3 * size**2)))
+
+
+def _runs(lmdbs: Iterable[Lmdb], records: int) -> Iterator[Run]:
     for lmdb in lmdbs:
-        for first in split_lmdb(lmdb.path, records):
-            yield Run(lmdb, first, records)
+        firsts = split_lmdb(lmdb.path, count_records(lmdb.path) // records + 1)
+        for first, stop in zip(firsts, [*firsts[1:], None], strict=True):
+            yield Run(lmdb, first, stop)
 
 
-def extract_run(run: Run, config: ExtractConfig) -> tuple[np.ndarray, list[Record]]:
-    """The good images of a run, uint8 `[n, size, size, 3]`, and what there is to say of all its records.
+def extract_run(run: Run, config: ExtractConfig) -> Result:
+    """Decode and resize the records of a run, twice as many as one has on average at most.
 
     The file is opened here and not before: an LMDB that is open can't be handed to another process.
     """
-    images, records = [], []
-    for key, value in read_lmdb(run.lmdb.path, run.first, run.records):
+    images: list[np.ndarray] = []
+    records: list[Record] = []
+    rest = None
+    for key, value in read_lmdb(run.lmdb.path, run.first, run.stop):
+        if len(records) == 2 * _run_records(config.size):
+            rest = run._replace(first=key)
+            break
         name, encoding = (key_text(key), run.lmdb.category, run.lmdb.label), encoding_of(value)
         try:
             image = decode(value)
@@ -167,7 +193,7 @@ def extract_run(run: Run, config: ExtractConfig) -> tuple[np.ndarray, list[Recor
             height, width = image.pixels.shape[:2]
             records.append(Record(*name, width, height, encoding, image.mode, "ok", ""))
             images.append(resize(image.pixels, config))
-    return np.array(images, np.uint8).reshape(-1, config.size, config.size, 3), records
+    return Result(np.array(images, np.uint8).reshape(-1, config.size, config.size, 3), records, rest)
 
 
 def _table(records: list[Record], recipe: str) -> pd.DataFrame:

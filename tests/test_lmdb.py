@@ -1,9 +1,12 @@
 import random
+import subprocess
+import sys
 
 import lmdb
 import pytest
+from conftest import REPOSITORY
 
-from stages._lmdb import count_records, read_lmdb, write_lmdb
+from stages._lmdb import count_records, key_bytes, key_text, read_lmdb, split_lmdb, write_lmdb
 from stages._main import StageError
 
 
@@ -64,3 +67,48 @@ def test_a_file_cut_short_is_refused_before_it_is_mapped(tmp_path, kept):
     file.write_bytes(data[: int(kept * len(data))])
     with pytest.raises(StageError, match=f"cut short, .* of {len(data)} bytes"):
         list(read_lmdb(file))
+
+
+KEYS = {
+    "LSUN's": lambda draw, number: b"%040x" % draw.getrandbits(160),
+    "counted": lambda draw, number: b"image_%06d.jpg" % number,
+    "bytes": lambda draw, number: draw.randbytes(draw.randint(1, 30)) + b"%d" % number,
+    "alike": lambda draw, number: b"a" * 100 + b"%d" % number,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_runs_cover_every_record_once(tmp_path, kind, count):
+    draw = random.Random(0)
+    file = tmp_path / "data.mdb"
+    write_lmdb(file, [(KEYS[kind](draw, number), b"value") for number in range(count)])
+    firsts = split_lmdb(file, 20)
+    runs = [list(read_lmdb(file, *ends)) for ends in zip(firsts, [*firsts[1:], None], strict=True)]
+    assert [record for run in runs for record in run] == list(read_lmdb(file))
+    if kind == "LSUN's" and count == 1000:
+        assert len(runs) == 20
+        assert max(len(run) for run in runs) < 100
+
+
+def test_runs_are_found_without_reading_the_values(tmp_path):
+    file = tmp_path / "data.mdb"
+    write_lmdb(file, ((b"%040x" % random.Random(number).getrandbits(160), bytes(200_000)) for number in range(2000)))
+    code = f"""
+from pathlib import Path
+from stages._lmdb import split_lmdb
+def mapped():
+    words = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(words["VmHWM"].split()[0])
+before = mapped()
+split_lmdb(Path({str(file)!r}), 10)
+print(mapped() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 150_000  # kB, of 400,000; 256 of the values are looked at
+
+
+def test_any_key_is_given_back():
+    for key in (b"0a", b"NA", b'a b,"c"\r\n', bytes(range(256)), "été".encode(), b"%41"):
+        assert key_bytes(key_text(key)) == key
+        assert key_text(key).isprintable()

@@ -215,6 +215,23 @@ def test_words_follow_the_numbers(build):
     assert "interval holds 0" in text
 
 
+def test_what_became_of_the_data_is_told(build):
+    text = (build() / "report.md").read_text()
+    assert "3 repeat an earlier one pixel for pixel and 4 nearly so; 1 and 2 are held-out images as well" in text
+    assert "They were kept." in text
+    assert "centre crops, resized" in text
+    split = {**SPLIT, "images_of": {"church": 3000, "tower": 1000}}
+    none = {name: {"exact": 0, "near": 0} for name in TWINS}
+    classes = {"train": split | none, "val": split, "near_rms": 8.0}
+    changes = {"sources.demo.categories": ["church", "tower"], "extract.geometry": "squash", "extract.dedupe": "drop"}
+    text = (build({"extract": classes}, changes) / "report.md").read_text()
+    assert re.search(r"\| split +\| church +\| tower +\|", text)
+    assert re.search(r"\| training +\| 3,000 +\| 1,000 +\|", text)
+    assert "The first training images of each category" in text
+    assert "whole pictures, resized" in text
+    assert "These were left out" not in text
+
+
 @pytest.mark.parametrize(("data", "words"), [("demo", "the data differ"), ("lsun", "of the same kind here")])
 def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, words):
     text = (build(params={"data": data, "model": "paper"}) / "report.md").read_text()
