@@ -102,7 +102,9 @@ def kill_and_repeat(processes: ForkServerContext) -> Callable[..., None]:
                 path.unlink(missing_ok=True)
             process = started()
             time.sleep(draw.uniform(0, seconds))
-            workers = psutil.Process(process.pid).children(recursive=True) if process.is_alive() else []
+            workers = []
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+                workers = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.join()
             if process.exitcode == 0:
