@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Annotated, Literal
 
 import numpy as np
@@ -31,8 +30,9 @@ class ResizeRecipe:
     @property
     def name(self) -> str:
         """Two sets of images have this in common exactly when they were made alike: `48-center_crop-lanczos-<hash>`."""
-        values = json.dumps({**{key: asdict(self)[key] for key in ("size", "geometry", "filter")}, "version": VERSION})
-        return f"{self.size}-{self.geometry}-{self.filter}-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+        values = {"size": self.size, "geometry": self.geometry, "filter": self.filter, "version": VERSION}
+        digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+        return f"{self.size}-{self.geometry}-{self.filter}-{digest[:8]}"
 
 
 def resize(image: np.ndarray, recipe: ResizeRecipe) -> np.ndarray:

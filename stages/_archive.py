@@ -23,11 +23,16 @@ MAX_RATIO = 50
 """Unpacked to packed bytes: encoded images hardly shrink, and what grows more than this is a trap."""
 
 
+class DamagedError(StageError):
+    """The archive itself is of no use, whatever is done about the disk."""
+
+
 def unzip(archive: Path, target: Path, name: str) -> int:
     """Stream the only `data.mdb` of `archive` to `target`; its number of records. `name` is what an error calls it.
 
     Raises:
-        StageError: no zip or a damaged one, none or two files `data.mdb`, a member that would leave the folder that it
+        DamagedError: no zip or a damaged one.
+        StageError: no space, none or two files `data.mdb`, a member that would leave the folder that it
             is unpacked in, a symbolic link, a member that is far larger than its packed form.
     """
     try:
@@ -40,11 +45,12 @@ def unzip(archive: Path, target: Path, name: str) -> int:
             with file.open(found[0]) as stream:
                 return place(stream, found[0].file_size, target, name)
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # bz2's complaint, a seek to a place that can't be
+        # Without a number it is bz2's complaint or that of a full disk; EINVAL is a seek to a place that can't be.
+        if error.errno not in (None, errno.EINVAL) or str(error).startswith("no disk space"):
             raise
-        raise StageError(f"{name}: a damaged zip, or none ({error})") from None
+        raise DamagedError(f"{name}: a damaged zip, or none ({error})") from None
     except DAMAGED as error:
-        raise StageError(f"{name}: a damaged zip, or none ({error})") from None
+        raise DamagedError(f"{name}: a damaged zip, or none ({error})") from None
 
 
 def _require_harmless(member: zipfile.ZipInfo, name: str) -> None:

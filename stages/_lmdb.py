@@ -72,7 +72,7 @@ def split_lmdb(data_mdb: Path, parts: int) -> list[bytes]:
         found = [cursor.key()]
         for points in (PROBES, parts):
             alphabet = bytes(sorted({*b"".join(found), *last}))
-            places = [place for place in _between(found[0], last, points, alphabet) if cursor.set_range(place)]
+            places = _between(found[0], last, points, alphabet)
             found = sorted({found[0], *(cursor.key() for place in places if cursor.set_range(place))})
         return found
 

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from ddpm.config import STRICT, ConfigError
 from ddpm.rng import numpy_stream
 from ddpm.scenes import CATEGORIES, draw_scene
-from stages._archive import place, unzip
+from stages._archive import DamagedError, place, unzip
 from stages._download import download, download_folder
 from stages._io import repository_root, write_csv
 from stages._lmdb import lmdb_path, write_lmdb
@@ -177,7 +177,7 @@ def download_lsun(
     )
     try:
         records = unzip(archive, target, str(archive))
-    except StageError as error:
+    except DamagedError as error:
         if published:
             raise
         # Held to nothing, it was taken as it came: the next run takes another.

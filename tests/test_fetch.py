@@ -20,7 +20,7 @@ from lsun_server import Fault, lsun_zip
 from ddpm.codec import decode, encoding_of
 from ddpm.config import ConfigError
 from ddpm.scenes import FACTORS
-from stages import _download, fetch
+from stages import _archive, _download, fetch
 from stages._archive import unzip
 from stages._lmdb import count_records, read_lmdb, write_lmdb
 from stages._main import StageError
@@ -285,6 +285,21 @@ def test_what_is_held_to_nothing_and_is_no_zip_is_fetched_anew(lsun, server, wri
     assert count_records(data_mdb("castle", "train")) == 4
 
 
+def test_a_full_disk_costs_no_download(lsun, write_params, monkeypatch):
+    lsun.add("castle", "train", 4)
+    lsun.rows.pop()
+    lsun.publish()
+    write_params({**lsun.changes, "sources.lsun.categories": ["castle"]})
+
+    def full(folder, needed):
+        raise StageError(f"no disk space in {folder}")
+
+    monkeypatch.setattr(_archive, "require_space", full)
+    with pytest.raises(StageError, match=r"^no disk space in"):
+        main()
+    assert Path(".cache/download/lsun/castle_train_lmdb.zip").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("20,", "many,"), ("records", "images"), (r"(?s)[0-9a-f]{64}$", "0"), (r"(?s),[0-9a-f]{64}$", "")]
 )
@@ -328,12 +343,10 @@ def test_lsun_without_the_file_or_the_lock(lsun, write_params):
     assert not Path("data").exists()
 
 
-def test_no_network_is_one_line_and_a_failed_command(lsun, server, write_params, tmp_path):
-    urls = lsun.changes["sources.lsun.urls"]
+def test_no_network_is_one_line_and_a_failed_command(lsun, server, tmp_path):
     server.shutdown()
     server.server_close()
-    write_params({**lsun.changes, "sources.lsun.urls": [url.replace("http://", "http://user@") for url in urls]})
-    command = "import sys; from stages import _download, fetch; _download.SECOND = 0; fetch.run(fetch.main)"
+    command = "import sys; from stages import _archive, _download, fetch; _download.SECOND = 0; fetch.run(fetch.main)"
     done = subprocess.run(
         [sys.executable, "-c", command, *map(str, (PUBLISHED, LMDB, FACTORS_CSV))],
         cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=60, check=False,
