@@ -28,8 +28,13 @@ from ddpm.schedule import NoiseSchedule
 
 Target = Literal["eps", "v", "x0"]
 
-X0_WEIGHT_LIMIT = 100.0
-"""Largest weight of the `x0` target's error, reached at a noise level of 0.1."""
+Weighting = Literal["simple", "min_snr", "snr_plus_one"]
+
+MIN_SNR_LIMIT = 5.0
+"""gamma of Hang et al. 2023."""
+
+SNR_PLUS_ONE_LIMIT = 100.0
+"""Reached at a noise level of 0.1: without it, steps of almost no noise would rule."""
 
 
 def q_step(schedule: NoiseSchedule, previous: Tensor, t: int, eps: Tensor) -> Tensor:
@@ -84,12 +89,15 @@ def simple_loss(output: Tensor, target: Tensor) -> Tensor:
     return (output.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
-def loss_weight(target: Target, schedule: NoiseSchedule, t: Tensor) -> Tensor:
-    """What `simple_loss` of each image is multiplied with, `[B]`: 1, or for `x0` what makes it the error of v.
+def loss_weight(weighting: Weighting, target: Target, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """What `simple_loss` of each image is multiplied with, `[B]`.
 
-    (v - v_hat)^2 = (x_0 - x0_hat)^2 / (1 - alpha_bar_t); the weight is limited, or steps of almost no noise would rule.
+    `simple` is 1 (Ho et al. section 3.4). The others are given for the error of x_0: min(SNR, 5) (Hang et al. 2023,
+    arXiv:2303.09556) and SNR + 1, limited (Salimans & Ho 2022, section 4), whatever the target:
+    (x_0 - x0_hat)^2 = (eps - eps_hat)^2 / SNR = (v - v_hat)^2 / (SNR + 1).
     """
-    if target != "x0":
+    if weighting == "simple":
         return torch.ones(len(t), device=t.device)
-    _, noise = schedule.signal_noise(t)
-    return noise.flatten().pow(-2).clamp(max=X0_WEIGHT_LIMIT)
+    snr = schedule.snr(t)
+    of_x0 = snr.clamp(max=MIN_SNR_LIMIT) if weighting == "min_snr" else (snr + 1).clamp(max=SNR_PLUS_ONE_LIMIT)
+    return of_x0 / {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[target]

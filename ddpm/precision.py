@@ -6,13 +6,22 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 M = TypeVar("M", bound=nn.Module)
 
 
+WIDE_GROUP = 16
+"""Channels of a group from which on torch's CPU GroupNorm is as fast in channels last as in the usual layout."""
+
+
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The autocast type for `precision`; `auto` is bfloat16 where the device has instructions for it, else float32."""
+    """The autocast type for `precision`; `auto` is bfloat16 where the device has instructions for it, else float32.
+
+    `tf32` is float32 whose products CUDA may round to 10 bits; it sets that for the whole process, as torch does.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -28,6 +37,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def placed(model: M, device: torch.device) -> M:
-    """Move `model` to `device`, channels last on CUDA only: torch's CPU GroupNorm is many times slower in it."""
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    """Move `model` to `device`, channels last where that is faster: convolutions always are, CPU GroupNorm may not be.
+
+    With groups of fewer than `WIDE_GROUP` channels it takes 30 times as long there (benchmarks/README.md).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
+    wide = all(norm.num_channels >= WIDE_GROUP * norm.num_groups for norm in norms)
+    layout = torch.channels_last if device.type == "cuda" or wide else torch.contiguous_format
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]

@@ -12,12 +12,18 @@ from ddpm.schedule import NoiseSchedule
 Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(x_t `[B, C, H, W]`, t) to estimates of x_0 and eps, float32 of the same shape."""
 
-Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t `[B, C, H, W]`, t `[B]`) to an output of the same shape."""
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x_t `[B, C, H, W]`, t `[B]`, label `[B]`) to an output of the shape of x_t."""
 
 
 def make_predictor(
-    network: Network, schedule: NoiseSchedule, target: Target, *, clip: bool, precision: torch.dtype
+    network: Network,
+    schedule: NoiseSchedule,
+    target: Target,
+    *,
+    clip: bool,
+    precision: torch.dtype,
+    label: Tensor | None = None,
 ) -> Predict:
     """Adapt `network`, trained for `target`.
 
@@ -28,12 +34,13 @@ def make_predictor(
         clip: keep the estimate of x_0 in [-1, 1] and derive eps again from the clipped one; without it an imperfect
             network drifts out of range.
         precision: of the network's convolutions and matrix products; all else is float32.
+        label: the class of each image of the batch, `[B]`, for a conditional network; none: no class.
     """
 
     def predict(xt: Tensor, t: int) -> tuple[Tensor, Tensor]:
         ts = torch.full((len(xt),), t, device=xt.device)
         with autocast(xt.device, precision):
-            output = network(xt, ts)
+            output = network(xt, ts, label)
         x0, eps = to_x0_eps(target, schedule, xt, ts, output.float())
         if clip:
             x0 = x0.clamp(-1, 1)

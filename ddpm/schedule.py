@@ -3,6 +3,7 @@
 The report's equations (3) and (4): alpha_t = 1 - beta_t, alpha_bar_t = prod_{s<=t} alpha_s, and beta_t linear in t.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -11,20 +12,28 @@ from torch import Tensor
 
 from ddpm.config import STRICT, ConfigError
 
+COSINE_OFFSET = 0.008
+LARGEST_BETA = 0.999
+"""Of the cosine schedule, as Nichol & Dhariwal chose them."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiffusionConfig:
-    """The forward process: `steps` (T) steps whose variances run from `beta_start` to `beta_end` at T = 1000."""
+    """The forward process: `steps` (T) steps whose variances grow by the `schedule`.
+
+    `linear` (Ho et al.) runs from `beta_start` to `beta_end` at T = 1000; `cosine` (Nichol & Dhariwal 2021,
+    arXiv:2102.09672, equation 17) takes no notice of the two.
+    """
 
     steps: int
-    schedule: Literal["linear"]
+    schedule: Literal["linear", "cosine"]
     beta_start: float
     beta_end: float
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError("steps must be at least 1")
-        if not 0 < self._scaled(self.beta_start) <= self._scaled(self.beta_end) < 1:
+        if self.schedule == "linear" and not 0 < self._scaled(self.beta_start) <= self._scaled(self.beta_end) < 1:
             raise ValueError("0 < beta_start <= beta_end < 1 must hold after scaling by 1000 / steps")
 
     def _scaled(self, beta: float) -> float:
@@ -32,7 +41,11 @@ class DiffusionConfig:
         return beta * 1000 / self.steps
 
     def betas(self) -> Tensor:
-        """The report's equation (4): `[T]` float64, linear."""
+        """`[T]` float64; `linear` is the report's equation (4)."""
+        if self.schedule == "cosine":
+            progress = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+            alpha_bar = ((progress + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).cos().square()
+            return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=LARGEST_BETA)
         ends = self._scaled(self.beta_start), self._scaled(self.beta_end)
         return torch.linspace(*ends, self.steps, dtype=torch.float64)
 
@@ -44,6 +57,8 @@ class NoiseSchedule:
         self.steps = config.steps
         self.beta = config.betas()  # [T]
         self.alpha_bar = torch.cumprod(1 - self.beta, dim=0)  # [T], equation (3)
+        self._rounded = torch.stack([self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()]).float()  # [2, T]
+        self._on_device: dict[torch.device, Tensor] = {}
 
     def at(self, t: int) -> float:
         """alpha_bar_t; 1 for t = -1, the clean image."""
@@ -51,8 +66,16 @@ class NoiseSchedule:
 
     def signal_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) as float32 `[B, 1, 1, 1]` on the device of `t` `[B]`."""
-        alpha_bar = self.alpha_bar[t.cpu()].view(-1, 1, 1, 1)
-        return alpha_bar.sqrt().float().to(t.device), (1 - alpha_bar).sqrt().float().to(t.device)
+        # One copy a device: to look up on the CPU would make it wait for the device at every step.
+        if t.device not in self._on_device:
+            self._on_device[t.device] = self._rounded.to(t.device)
+        signal, noise = self._on_device[t.device][:, t].view(2, -1, 1, 1, 1)
+        return signal, noise
+
+    def snr(self, t: Tensor) -> Tensor:
+        """alpha_bar_t / (1 - alpha_bar_t), the signal-to-noise ratio, `[B]`."""
+        signal, noise = self.signal_noise(t)
+        return (signal / noise).square().flatten()
 
 
 def spaced_timesteps(total: int, steps: int) -> list[int]:

@@ -5,7 +5,7 @@ Shapes: B images, C channels, H = W pixels, E time embedding.
 """
 
 import math
-from typing import TypeVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from ddpm.config import STRICT
 
-L = TypeVar("L", bound=nn.Module)
-
-GROUPS = 32
-"""Groups of every GroupNorm, as in Ho et al.; all channel counts are multiples of it."""
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class UNetConfig:
-    """The network's shape. `attention` names the resolutions, in feature-map pixels, that get self-attention."""
+    """The network's shape.
+
+    `attention` names the resolutions, in feature-map pixels, that get self-attention; `groups` are those of every
+    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `initial` weights are torch's,
+    with residual branches that start at zero, or those of the report's code.
+    """
 
     channels: int
     multipliers: tuple[int, ...]
@@ -30,10 +30,13 @@ class UNetConfig:
     blocks: int
     dropout: float
     patch: int
+    groups: int
+    conditional: bool
+    initial: Literal["zero", "xavier"]
 
     def __post_init__(self) -> None:
-        if self.channels < GROUPS or self.channels % GROUPS:
-            raise ValueError(f"channels = {self.channels}: must be a multiple of {GROUPS}")
+        if self.groups < 1 or self.channels < 2 or self.channels % math.lcm(2, self.groups):
+            raise ValueError(f"channels = {self.channels}: must be even, and a multiple of groups = {self.groups}")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError("multipliers must be one or more whole numbers, each at least 1")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1:
@@ -81,14 +84,14 @@ class TimeEmbedding(nn.Module):
 class ResnetBlock(nn.Module):
     """Two convolutions around the time embedding, with a residual connection."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float):
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, groups: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, inputs)
+        self.norm1 = nn.GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.time_emb_proj = nn.Linear(embedding, outputs)
-        self.norm2 = nn.GroupNorm(GROUPS, outputs)
+        self.norm2 = nn.GroupNorm(groups, outputs)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -102,19 +105,28 @@ class ResnetBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over all pixels, one head, with a residual connection."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.group_norm = nn.GroupNorm(GROUPS, channels)
+        self.group_norm = nn.GroupNorm(groups, channels)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.ModuleList([zeroed(nn.Linear(channels, channels))])
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` to the same shape."""
         h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
-        h = F.scaled_dot_product_attention(self.to_q(h)[:, None], self.to_k(h)[:, None], self.to_v(h)[:, None])
-        return x + self.to_out[0](h[:, 0]).transpose(1, 2).unflatten(2, x.shape[2:])
+        h = attend(self.to_q(h), self.to_k(h), self.to_v(h))
+        return x + self.to_out[0](h).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C)) v for `[B, S, C]` each."""
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+    # torch's fused one takes three times as long on a CPU, in bfloat16 and with its backward pass.
+    scores = (q * q.shape[2] ** -0.5) @ k.transpose(1, 2)
+    return scores.softmax(dim=2, dtype=torch.float32).to(v.dtype) @ v
 
 
 class Resample(nn.Module):
@@ -136,7 +148,7 @@ class Level(nn.Module):
     def __init__(self, resnets: list[ResnetBlock], attention: bool):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList([Attention(block.conv2.out_channels) for block in resnets if attention])
+        self.attentions = nn.ModuleList([attention_behind(block) for block in resnets if attention])
 
     def block(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
         """One residual block and the attention behind it."""
@@ -184,17 +196,22 @@ class Bottom(nn.Module):
     def __init__(self, resnets: list[ResnetBlock]):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList([Attention(resnets[0].conv2.out_channels)])
+        self.attentions = nn.ModuleList([attention_behind(resnets[0])])
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """`[B, C, H, W]` to the same shape."""
         return self.resnets[1](self.attentions[0](self.resnets[0](x, embedding)), embedding)
 
 
-class UNet(nn.Module):
-    """The network for `size` x `size` images."""
+def attention_behind(block: ResnetBlock) -> Attention:
+    """Attention that fits the output of `block`."""
+    return Attention(block.conv2.out_channels, block.norm2.num_groups)
 
-    def __init__(self, config: UNetConfig, size: int):
+
+class UNet(nn.Module):
+    """The network for `size` x `size` images of so many `classes`, if it is a conditional one."""
+
+    def __init__(self, config: UNetConfig, size: int, classes: int = 0):
         super().__init__()
         self.config = config
         attended = [resolution in config.attention for resolution in config.ladder(size)]
@@ -202,10 +219,12 @@ class UNet(nn.Module):
         pixels, last = 3 * config.patch**2, len(widths) - 1
 
         def resnet(inputs: int, outputs: int) -> ResnetBlock:
-            return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout)
+            return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout, config.groups)
 
         self.conv_in = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(config.channels, 4 * config.channels)
+        # The last row stands for no class.
+        self.class_embedding = nn.Embedding(classes + 1, 4 * config.channels) if config.conditional else None
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         skips, width = [widths[0]], widths[0]
         for i, outputs in enumerate(widths):
@@ -220,12 +239,19 @@ class UNet(nn.Module):
             resnets = [resnet(channels + skips.pop(), outputs) for channels in inputs]
             self.up_blocks.append(UpLevel(resnets, attended[i], Resample(outputs, up=True) if i else None))
             width = outputs
-        self.conv_norm_out = nn.GroupNorm(GROUPS, width)
-        self.conv_out = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
+        self.conv_norm_out = nn.GroupNorm(config.groups, width)
+        self.conv_out = nn.Conv2d(width, pixels, 3, padding=1)
+        INITIAL[config.initial](self)
 
-    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
-        """The output for x_t `[B, 3, size, size]` at t `[B]`, float32 whatever the autocast."""
+    def forward(self, xt: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """The output for x_t `[B, 3, size, size]` at t `[B]`, float32 whatever the autocast.
+
+        `label` `[B]` is each image's class, or the number of classes for none; without labels all have none.
+        """
         embedding = self.time_embedding(timestep_embedding(t, self.config.channels))  # [B, E]
+        if self.class_embedding is not None:
+            none = self.class_embedding.num_embeddings - 1
+            embedding = embedding + self.class_embedding(torch.full_like(t, none) if label is None else label)
         x = self.conv_in(F.pixel_unshuffle(xt, self.config.patch))
         skips = [x]
         for level in self.down_blocks:
@@ -237,8 +263,27 @@ class UNet(nn.Module):
         return F.pixel_shuffle(x, self.config.patch).float()
 
 
-def zeroed(layer: L) -> L:
-    """The layer with its parameters at zero: a residual branch that starts as the identity trains faster."""
-    for parameter in layer.parameters():
+def last_layers(network: UNet) -> list[nn.Conv2d]:
+    """The last layer of the network and of each residual branch of its convolutions."""
+    return [network.conv_out, *(module.conv2 for module in network.modules() if isinstance(module, ResnetBlock))]
+
+
+def start_at_zero(network: UNet) -> None:
+    """Put zeros where a residual branch ends: blocks that start as the identity train faster (Ho et al.'s code)."""
+    attentions = [module.to_out[0] for module in network.modules() if isinstance(module, Attention)]
+    for parameter in nn.ModuleList([*last_layers(network), *attentions]).parameters():
         nn.init.zeros_(parameter)
-    return layer
+
+
+def start_as_the_report(network: UNet) -> None:
+    """The report's code: Xavier's uniform law and no biases; nearly zero where a branch of convolutions ends."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for layer in last_layers(network):
+        nn.init.xavier_uniform_(layer.weight, gain=1e-5)
+
+
+INITIAL = {"zero": start_at_zero, "xavier": start_as_the_report}

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -38,8 +39,14 @@ def run(main: Callable[..., None]) -> None:
     except (StageError, ConfigError, OSError) as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; the same command starts it again")
-    _log(name, time.monotonic() - started)
+        sys.exit(f"{name}: interrupted; the same command starts it again" if first_process() else 1)
+    if first_process():
+        _log(name, time.monotonic() - started)
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks and writes, the only one unless torchrun started several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _log(name: str, seconds: float) -> None:
@@ -76,6 +83,7 @@ def progress(total: int | None, unit: str, *, initial: int = 0, label: str | Non
         mininterval=interval,
         maxinterval=interval,
         dynamic_ncols=True,
+        disable=not first_process(),
     )
 
 
@@ -85,18 +93,27 @@ class RuntimeConfig:
 
     device: str
     threads: PositiveInt
+    compile: bool
     save_every_seconds: NonNegativeFloat
 
 
 def setup(params: Params) -> torch.device:
-    """The device that `runtime.device` asks for (`auto`: CUDA where there is one), and `runtime.threads` threads."""
+    """The device that `runtime.device` asks for (`auto`: CUDA where there is one), and `runtime.threads` threads.
+
+    Of several processes on a machine each gets a CUDA device of its own.
+    """
     runtime = params.section(RuntimeConfig, "runtime")
     torch.set_num_threads(runtime.threads)
     name = runtime.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
-        return torch.zeros(0, device=name).device
+        device = torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"params.yaml: runtime.device = {runtime.device!r}: {reason}; try auto or cpu") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

@@ -9,9 +9,10 @@ from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT, parse
+from ddpm.config import STRICT, ConfigError, parse
+from ddpm.diffusion import Target
 from ddpm.precision import Precision, choose_precision, placed
-from ddpm.predictor import Predict, make_predictor
+from ddpm.predictor import make_predictor
 from ddpm.samplers import Noise, OnStep, SamplerConfig, run_sampler
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.unet import UNet, UNetConfig
@@ -21,34 +22,42 @@ from stages._params import Params
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SampleConfig:
-    """The section `sample`; where `sampler` or `steps` is empty, the model's own stands in."""
+    """The section `sample`; where `sampler`, `steps`, `clip` or `variance` is empty, the model's own stands in."""
 
     count: PositiveInt
     seed: NonNegativeInt
     sampler: Literal["ancestral", "ddim"] | None
     steps: PositiveInt | None
-    clip: bool
-    variance: Literal["small", "large"]
+    clip: bool | None
+    variance: Literal["small", "large"] | None
     eta: float
     precision: Precision
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelSampling:
-    """The sampler that suits a model, `models.<name>.sampling`."""
+    """How a model is sampled from, `models.<name>.sampling`: from which average of its weights (0: none), and how."""
 
+    ema_decay: float
     sampler: Literal["ancestral", "ddim"]
     steps: PositiveInt
+    clip: bool
+    variance: Literal["small", "large"]
+
+
+def model_sampling(params: Params) -> ModelSampling:
+    """What the chosen model says of its sampling."""
+    return params.section(ModelSampling, "models", params.top.model, "sampling")
 
 
 def sampler_config(params: Params, sample: SampleConfig) -> SamplerConfig:
     """The sampler that `sample` and the chosen model ask for."""
-    own = params.section(ModelSampling, "models", params.top.model, "sampling")
+    own = model_sampling(params)
     values = {
         "sampler": sample.sampler or own.sampler,
         "steps": sample.steps or own.steps,
-        "clip": sample.clip,
-        "variance": sample.variance,
+        "clip": own.clip if sample.clip is None else sample.clip,
+        "variance": sample.variance or own.variance,
         "eta": sample.eta,
     }
     return parse(SamplerConfig, values, "params.yaml: sample")
@@ -58,27 +67,55 @@ def sampler_config(params: Params, sample: SampleConfig) -> SamplerConfig:
 class Model:
     """What `train` wrote, ready to sample from."""
 
-    predict: Predict
+    network: UNet
     schedule: NoiseSchedule
+    target: Target
+    precision: torch.dtype
     shape: tuple[int, int, int]
     image_recipe: str
+    classes: list[str]
 
-    def sample(self, config: SamplerConfig, xt: Tensor, noise: Noise, on_step: OnStep | None = None) -> Tensor:
-        """Take x_T to x_0; see `ddpm.samplers.run_sampler`."""
-        return run_sampler(config, self.predict, self.schedule, xt, noise, on_step)
+    def sample(
+        self,
+        config: SamplerConfig,
+        xt: Tensor,
+        noise: Noise,
+        on_step: OnStep | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Take x_T to x_0, of the class `label` `[B]` where the network knows classes; see `samplers.run_sampler`."""
+        predict = make_predictor(
+            self.network, self.schedule, self.target, clip=config.clip, precision=self.precision, label=label
+        )
+        return run_sampler(config, predict, self.schedule, xt, noise, on_step)
 
 
-def load_model(weights: Path, device: torch.device, sample: SampleConfig) -> Model:
-    """Load WEIGHTS; all that describes the network comes from their metadata, not from `params.yaml`."""
+def load_model(folder: Path, params: Params, device: torch.device, precision: Precision) -> Model:
+    """Load from FOLDER the average that the chosen model is sampled from.
+
+    All that describes the network comes from its metadata, not from `params.yaml`.
+
+    Raises:
+        ConfigError: there is no such average.
+    """
+    decay = model_sampling(params).ema_decay
+    weights = folder / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
+    if not weights.exists():
+        there = ", ".join(sorted(path.name for path in folder.glob("*.safetensors"))) or "nothing"
+        raise ConfigError(
+            f"params.yaml: models.{params.top.model}.sampling.ema_decay = {decay}: {folder} has {there}; "
+            "0 is the weights of the last step"
+        )
     tensors, settings = read_safetensors(weights)
-    network = UNet(parse(UNetConfig, settings["network"], f"{weights}: network"), settings["size"])
+    shape = parse(UNetConfig, settings["network"], f"{weights}: network")
+    network = UNet(shape, settings["size"], len(settings["classes"]))
     network.load_state_dict(tensors)
-    schedule = NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{weights}: diffusion"))
-    predict = make_predictor(
-        placed(network, device).eval(),
-        schedule,
-        settings["recipe"]["target"],
-        clip=sample.clip,
-        precision=choose_precision(sample.precision, device),
+    return Model(
+        network=placed(network, device).eval(),
+        schedule=NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{weights}: diffusion")),
+        target=settings["recipe"]["target"],
+        precision=choose_precision(precision, device),
+        shape=(3, settings["size"], settings["size"]),
+        image_recipe=settings["image_recipe"],
+        classes=settings["classes"],
     )
-    return Model(predict, schedule, (3, settings["size"], settings["size"]), settings["image_recipe"])

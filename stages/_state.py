@@ -2,7 +2,9 @@
 
 It lies in the checkout that the user works in, also when DVC runs the stage in a temporary copy, so that
 `dvc exp run --temp` and `--queue` continue too. It can't change a result: a continued run gives the bytes of an
-uninterrupted one.
+uninterrupted one. Each run has a folder with `run.json`, which describes it, `state.pt` and `lock`; the `KEEP` folders
+last worked on stay, and older ones go when a run starts, unless a process holds them. Of several processes of one run
+the first alone reads and writes.
 """
 
 import fcntl
@@ -12,17 +14,19 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from stages._io import replacing
-from stages._main import StageError
+from ddpm.processes import from_first
+from stages._io import replacing, write_text
+from stages._main import StageError, first_process
+from stages._processes import together
 
 KEEP = 3
-"""How many runs' states are kept; older ones go when a run starts."""
+"""How many runs' states are kept."""
 
 
 def digest(path: Path) -> str:
@@ -37,44 +41,103 @@ def code_digests() -> dict[str, str]:
     return {name: digest(Path(module.__file__)) for name, module in sorted(ours.items()) if module.__file__}
 
 
-class WorkingState:
-    """One run's `state.pt` in `folder`."""
+class Saved(NamedTuple):
+    """A state, and the epochs of the run that it was saved by."""
 
-    def __init__(self, folder: Path):
+    state: dict[str, Any]
+    epochs: int
+
+
+class WorkingState:
+    """One run's `state.pt` in `folder`; before there is one, that in the folder `lender` of another run."""
+
+    def __init__(self, folder: Path, lender: Path | None = None):
+        self.folder, self.lender = folder, lender
         self.file = folder / "state.pt"
 
-    def load(self) -> dict[str, Any] | None:
-        """The last saved state, on the CPU; None before the first."""
-        return torch.load(self.file, map_location="cpu", weights_only=True) if self.file.exists() else None
+    def latest(self) -> Path | None:
+        """The file that `load` reads."""
+        folder = self.folder if self.file.exists() else self.lender
+        return folder and folder / "state.pt"
+
+    def load(self) -> Saved | None:
+        """The last saved state, on the CPU, in every process; None before the first."""
+        return from_first(self._read() if first_process() else None)
+
+    def _read(self) -> Saved | None:
+        file = self.latest()
+        if file is None:
+            return None
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        return Saved(state, _described(file.parent)["epochs"])
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the saved state; a crash leaves the old one."""
-        with replacing(self.file) as temporary:
-            torch.save(dict(state), temporary)
+        with together():
+            if first_process():
+                with replacing(self.file) as temporary:
+                    torch.save(dict(state), temporary)
 
 
 @contextmanager
-def working_state(root: Path, identity: Mapping[str, Any]) -> Iterator[WorkingState]:
-    """The state under `root` of the run that `identity` describes: its data, parameters, code and platform.
+def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_steps: int = 0) -> Iterator[WorkingState]:
+    """The state under `root` of the run of `epochs` that `identity` describes: its data, parameters, code, platform.
+
+    Before it has one, it is lent that of a run which differs in its epochs alone: of those with at most `lent_steps`
+    the one with the most.
 
     Raises:
-        StageError: another process works on it.
+        StageError: another process works on it, or nothing can be written there.
     """
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = root / key
+    run = {"epochs": epochs, "identity": identity}
+    folder = root / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+    lender = None
+    with ExitStack() as held:
+        with together():
+            if first_process():
+                try:
+                    held.enter_context(_locked(folder))
+                    write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
+                    lender = _lender(folder, lent_steps)
+                    _prune(root, used=[path for path in (lender, folder) if path])
+                except OSError as error:
+                    raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
+        yield WorkingState(folder, lender)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StageError(f"another process is training the same run in {folder}; wait for it or stop it") from None
+        yield
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def step_of(file: Path) -> int:
+    """The step of a saved state."""
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)["step"]  # mapped: the rest isn't read
+
+
+def _lender(folder: Path, steps: int) -> Path | None:
+    """The folder of the run with the most steps, up to `steps`, that differs from that of `folder` in its epochs."""
+    identity = _described(folder)["identity"]
+    states = [file.with_name("state.pt") for file in folder.parent.glob("*/run.json")]
+    alike = [file for file in states if file.exists() and _described(file.parent)["identity"] == identity]
+    lent = {file.parent: step_of(file) for file in alike}
+    return max((path for path in lent if lent[path] <= steps), key=lambda path: lent[path], default=None)
+
+
+def _prune(root: Path, used: list[Path]) -> None:
+    """Remove all but the `KEEP` states last worked on, `used` among them, and those that a process holds."""
+    for folder in used:
         os.utime(folder)
-        _prune(root)
-        yield WorkingState(folder)
-
-
-def _prune(root: Path) -> None:
-    """Remove all but the `KEEP` states last worked on, and those that a process holds."""
     folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-KEEP]:
         with suppress(OSError), (folder / "lock").open("w") as lock:

@@ -45,11 +45,14 @@ class InterpolateConfig:
 
 
 def main(weights: Path, trunk: Path, frames: Path, metrics: Path, figure: Path) -> None:
-    """Interpolate noise for WEIGHTS into FRAMES, uint8 [methods, pairs, frames, H, W, 3]; METRICS measure each path."""
+    """Interpolate noise for the model in the folder WEIGHTS into FRAMES; METRICS measure each path.
+
+    FRAMES are uint8 [methods, pairs, frames, H, W, 3], those of a conditional model without a class.
+    """
     params = read_params()
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     sample = replace(params.section(SampleConfig, "sample"), steps=config.steps)
-    model = load_model(weights, device, sample)
+    model = load_model(weights, params, device, sample.precision)
     tensors, metadata = read_safetensors(trunk)
     lpips = load_lpips(tensors, metadata["net"])
     ends = ImageNoise(config.seed, "interpolate", range(2 * config.pairs), model.shape, device)()

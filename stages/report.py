@@ -99,7 +99,7 @@ def described(params: Params) -> dict[str, Any]:
         "params": params.values,
         "source": params.mapping("sources", top.data),
         "model": model,
-        "sampling": {key: sample[key] or model["sampling"][key] for key in ("sampler", "steps")},
+        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
         "alpha_bar_end": schedule.at(schedule.steps - 1),
         "dimensions": dimensions,
         "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},

@@ -40,20 +40,23 @@ def main(
     forward: Path,
     reverse: Path,
 ) -> None:
-    """Draw images from WEIGHTS into SAMPLES, with a table and a GRID; show the FORWARD process on IMAGES, the REVERSE.
+    """Draw images from the folder WEIGHTS into SAMPLES, with a GRID; show the FORWARD process on IMAGES, the REVERSE.
 
-    The tables INDEX and SAMPLES_INDEX name the recipe that the images were made by, and so the samples.
+    The tables INDEX and SAMPLES_INDEX name the recipe that the images were made by, and so the samples. A conditional
+    model draws its classes in turn.
     """
     params = read_params()
     device, sample = setup(params), params.section(SampleConfig, "sample")
     config = sampler_config(params, sample)
-    model = load_model(weights, device, sample)
+    model = load_model(weights, params, device, sample.precision)
     real = open_images(images, index)
     require_one_recipe({index: real.recipe, weights: model.image_recipe})
     history = History(spaced_timesteps(model.schedule.steps, config.steps))
     drawn = draw(model, config, sample, device, history)
     write_npy(samples, drawn)
     table = {"row": range(len(drawn)), "seed": sample.seed, "recipe": model.image_recipe}
+    if model.classes:
+        table["category"] = [model.classes[row % len(model.classes)] for row in range(len(drawn))]
     write_csv(samples_index, pd.DataFrame(table))
     write_png(grid, tile_grid(drawn[:64], columns=8, scale=3))
     save_figure(forward, forward_strip(real.array[:ROWS], model.schedule, sample.seed))
@@ -75,7 +78,8 @@ def draw(
         for start in range(0, sample.count, CHUNK):
             ids = range(start, min(start + CHUNK, sample.count))
             noise = ImageNoise(sample.seed, "sample", ids, model.shape, device)
-            chunks.append(to_uint8(model.sample(config, noise(), noise, on_step)))
+            label = torch.tensor(ids, device=device) % len(model.classes) if model.classes else None
+            chunks.append(to_uint8(model.sample(config, noise(), noise, on_step, label)))
     return np.concatenate(chunks)
 
 

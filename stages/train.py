@@ -1,6 +1,7 @@
 """Stage `train`: packed images to weights and a loss table."""
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,113 +9,140 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ddpm.batches import Batches
 from ddpm.config import ConfigError
+from ddpm.recipe import Recipe, TrainConfig
 from ddpm.rng import word
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Recipe, TrainConfig, Trainer, TrainState, learning_rate_at
+from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._images import open_images
-from stages._io import repository_root, write_csv, write_json, write_safetensors
-from stages._main import RuntimeConfig, progress, run, setup, stop_request
+from stages._io import write_csv, write_json, write_safetensors
+from stages._main import RuntimeConfig, StageError, first_process, run, setup
 from stages._params import read_params
-from stages._state import WorkingState, code_digests, digest, working_state
+from stages._processes import distributed, together
+from stages._state import code_digests, digest
+from stages._training_run import Job, epochs_seen, train
 
 ROWS = 100
 """Rows of the loss table."""
 
 
-def main(images: Path, index: Path, ema: Path, raw: Path, metrics: Path, losses: Path) -> None:
-    """Train on IMAGES with their table INDEX; write averaged weights EMA, last ones RAW, METRICS, the table LOSSES."""
+def main(images: Path, index: Path, model: Path, metrics: Path, losses: Path) -> None:
+    """Train on IMAGES with their table INDEX; write weights into the folder MODEL, METRICS, and the table LOSSES."""
+    with distributed():
+        with together():
+            job = prepare(images, index)
+        state = train(job)
+    if first_process():
+        write_model(model, state, job)
+        write_csv(losses, loss_table(state.losses, job.trainer))
+        write_json(metrics, summary(state, job.trainer))
+
+
+def prepare(images: Path, index: Path) -> Job:
+    """All that `params.yaml` asks for, with the network's initial weights.
+
+    Raises:
+        ConfigError: it can't be, with these images.
+    """
     params = read_params()
     top, device = params.top, setup(params)
-    network = params.section(UNetConfig, "models", top.model, "network")
+    shape = params.section(UNetConfig, "models", top.model, "network")
     recipe = params.section(Recipe, "models", top.model, "recipe")
     diffusion = params.section(DiffusionConfig, "diffusion")
     config = params.section(TrainConfig, "train")
+    runtime = params.section(RuntimeConfig, "runtime")
     data, image_recipe = open_images(images, index)
-    size = data.shape[1]
-    total_steps = max(1, top.epochs * len(data) // recipe.batch_images)
+    labels, classes = read_labels(index) if shape.conditional else (None, [])
+    schedule = NoiseSchedule(diffusion)
+    batches = Batches(data, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
     torch.manual_seed(word(top.seed, "weights"))
-    try:
-        model = UNet(network, size)
-    except ValueError as error:
-        raise ConfigError(f"params.yaml: models.{top.model}.network: {error}") from None
-    trainer = Trainer(
-        data, NoiseSchedule(diffusion), recipe, config, seed=top.seed, total_steps=total_steps, device=device
-    )
-    state = TrainState(model, recipe, device)
-
-    settings = {
-        "network": asdict(network),
+    with naming(f"models.{top.model}.network"):
+        network = UNet(shape, data.shape[1], len(classes))
+    with naming(f"models.{top.model}.recipe"):
+        trainer = Trainer(batches, schedule, recipe, config, seed=top.seed, epochs=top.epochs)
+    described = {
+        "network": asdict(shape),
         "recipe": asdict(recipe),
         "diffusion": asdict(diffusion),
         "train": asdict(config),
-        "epochs": top.epochs,
         "seed": top.seed,
-        "size": size,
+        "size": data.shape[1],
         "image_recipe": image_recipe,
+        "classes": classes,
     }
     platform = {
         "torch": torch.__version__,
         "device": device.type,
         "threads": torch.get_num_threads(),
+        "compile": runtime.compile,
         "precision": str(trainer.precision),
     }
-    identity = {"data": digest(images), "settings": settings, "code": code_digests(), "platform": platform}
-    with working_state(repository_root() / ".cache" / "train", identity) as working:
-        saved = working.load()
-        if saved:
-            state.load_state_dict(saved)
-        fit(trainer, state, working, params.section(RuntimeConfig, "runtime").save_every_seconds)
-
-    write_safetensors(ema, state.ema.state_dict(), settings)
-    write_safetensors(raw, state.model.state_dict(), settings)
-    write_csv(losses, loss_table(state.losses, recipe, len(data)))
-    last_tenth = state.losses[-max(1, total_steps // 10) :]
-    write_json(
-        metrics,
-        {
-            "images": len(data),
-            "steps": total_steps,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},
-        },
-    )
+    digests = {"images": digest(images), "index": digest(index)}
+    identity = {"data": digests, "settings": described, "code": code_digests(), "platform": platform}
+    return Job(top.model, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)
 
 
-def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_seconds: float) -> None:
-    """Train to the end with a progress bar, saving the state now and then, when told to stop and at the end."""
-    images, saved_at = trainer.recipe.batch_images, time.monotonic()
-    total, done = trainer.total_steps * images, state.step * images
-    with stop_request() as stop, progress(total, "img", initial=done, label="train") as bar:
-        for _ in trainer.fit(state):
-            bar.update(images)
-            if state.step % 50 == 0:
-                state.read_losses()
-                bar.set_postfix(loss=f"{np.mean(state.losses[-200:]):.4f}", refresh=False)
-            if stop.is_set() or time.monotonic() - saved_at > save_every_seconds:
-                working.save(state.state_dict())
-                saved_at = time.monotonic()
-            if stop.is_set():
-                raise KeyboardInterrupt
-    working.save(state.state_dict())
+def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
+    """The label of each image `[N]`, and the categories that they stand for.
+
+    Raises:
+        StageError: there is a label without an image.
+    """
+    table = pd.read_csv(index, usecols=["row", "category", "label"]).dropna(subset="row").sort_values("row")
+    names = dict(sorted(zip(table["label"], table["category"], strict=True)))
+    if list(names) != list(range(len(names))):
+        raise StageError(f"{index}: images have the labels {list(names)}, where each from 0 on is wanted")
+    return table["label"].to_numpy(np.int64), list(names.values())
 
 
-def loss_table(losses: list[float], recipe: Recipe, count: int) -> pd.DataFrame:
+@contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Say to which section of `params.yaml` a value belongs that is impossible."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"params.yaml: {section}: {error}") from None
+
+
+def write_model(folder: Path, state: TrainState, job: Job) -> None:
+    """Write `raw.safetensors`, the last weights, and `ema_<decay>.safetensors`, each average; remove others."""
+    averages = zip(job.trainer.recipe.ema_decays, state.averages, strict=True)
+    networks = {"raw.safetensors": state.model} | {f"ema_{decay}.safetensors": average for decay, average in averages}
+    for name, network in networks.items():
+        tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+        write_safetensors(folder / name, tensors, job.settings)
+    for file in folder.glob("*.safetensors"):
+        if file.name not in networks:
+            file.unlink()
+
+
+def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
     """At most `ROWS` rows: the mean loss of equally long runs of steps, by what had been seen at their end."""
     rows = []
     for steps in np.array_split(np.arange(len(losses)), min(ROWS, len(losses))):
         done = int(steps[-1]) + 1
-        rate = learning_rate_at(done - 1, len(losses), recipe.learning_rate, recipe.warmup_steps)
         rows.append(
             {
-                "epoch": round(done * recipe.batch_images / count, 4),
+                "epoch": round(epochs_seen(trainer, done), 4),
                 "step": done,
                 "loss": round(float(np.mean([losses[step] for step in steps])), 6),
-                "learning_rate": float(f"{rate:.6g}"),
+                "learning_rate": float(f"{trainer.learning_rate(done - 1):.6g}"),
             }
         )
     return pd.DataFrame(rows)
+
+
+def summary(state: TrainState, trainer: Trainer) -> dict[str, object]:
+    """The metrics."""
+    last_tenth = state.losses[-max(1, trainer.total_steps // 10) :]
+    return {
+        "images": len(trainer.batches.images),
+        "steps": trainer.total_steps,
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+        "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},
+    }
 
 
 if __name__ == "__main__":

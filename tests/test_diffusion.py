@@ -41,11 +41,17 @@ def test_linear_schedule_at_published_values() -> None:
     assert SCHEDULE.at(-1) == 1
 
 
-@given(st.integers(50, 4000))
-def test_every_length_of_schedule_ends_in_noise(steps: int) -> None:
-    schedule = NoiseSchedule(DiffusionConfig(**{**LINEAR, "steps": steps}))
+@given(st.integers(50, 4000), st.sampled_from(["linear", "cosine"]))
+def test_every_length_of_schedule_ends_in_noise(steps: int, law: str) -> None:
+    schedule = NoiseSchedule(DiffusionConfig(**{**LINEAR, "steps": steps, "schedule": law}))
     assert (schedule.alpha_bar.diff() < 0).all()
     assert schedule.at(steps - 1) < 1e-4
+
+
+def test_the_cosine_schedule_is_diffusers() -> None:
+    found = NoiseSchedule(DiffusionConfig(**{**LINEAR, "schedule": "cosine"}))
+    oracle = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    assert torch.allclose(found.beta.float(), oracle.betas, rtol=1e-4)
 
 
 def test_single_steps_add_up_to_the_closed_form() -> None:
@@ -127,14 +133,29 @@ def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
         assert torch.allclose(found[1], eps, atol=1e-3)
 
 
-def test_the_error_of_x0_is_weighed_as_that_of_v() -> None:
-    x0, eps, guess = noises(3)
-    for t in (100, 500, 999):
-        v, v_hat = (training_target("v", SCHEDULE, x0, at(t), noise) for noise in (eps, guess))
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_every_target_is_weighed_for_the_error_of_x0(target: str) -> None:
+    """By min(SNR, 5) and by SNR + 1, which is limited; `simple` weighs each target's own error."""
+    x0, eps, wrong = noises(3)
+    for t in range(0, 1000, 37):
         xt = q_sample(SCHEDULE, x0, at(t), eps)
-        weight = loss_weight("x0", SCHEDULE, at(t))
-        x0_hat = to_x0_eps("v", SCHEDULE, xt, at(t), v_hat)[0]
-        assert torch.allclose(weight * simple_loss(x0_hat, x0), simple_loss(v_hat, v), rtol=1e-3)
+        output = training_target(target, SCHEDULE, x0, at(t), eps + 0.1 * wrong)
+        error = simple_loss(to_x0_eps(target, SCHEDULE, xt, at(t), output)[0], x0).double()
+        own = simple_loss(output, training_target(target, SCHEDULE, x0, at(t), eps)).double()
+        snr = SCHEDULE.at(t) / (1 - SCHEDULE.at(t))
+        for weighting, wanted in (("min_snr", min(snr, 5) * error), ("snr_plus_one", min(snr + 1, 100) * error)):
+            weight = loss_weight(weighting, target, SCHEDULE, at(t))
+            assert torch.allclose(weight * own, wanted, rtol=2e-2, atol=1e-9), (weighting, t)
+        assert loss_weight("simple", target, SCHEDULE, at(t)).tolist() == [1, 1]
+
+
+def test_min_snr_is_the_papers_at_every_t() -> None:
+    """Hang et al. section 3.4: min(SNR, gamma) for x_0, that over SNR for eps, over SNR + 1 for v."""
+    t = torch.arange(1000)
+    snr = SCHEDULE.alpha_bar / (1 - SCHEDULE.alpha_bar)
+    for target, weight in (("x0", 1), ("eps", snr), ("v", snr + 1)):
+        expected = (snr.clamp(max=5) / weight).float()
+        assert torch.allclose(loss_weight("min_snr", target, SCHEDULE, t), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -207,7 +228,7 @@ def test_spaced_timesteps_fall_from_the_last(data: st.DataObject, total: int) ->
         ({"stepz": 3}, "no such parameter"),
         ({"steps": "many"}, "valid integer"),
         ({"steps": 10}, "must hold after scaling"),
-        ({"schedule": "cubic"}, "'linear'"),
+        ({"schedule": "cubic"}, "'linear' or 'cosine'"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_with_key_and_value(change: dict, message: str) -> None:

@@ -1,11 +1,7 @@
 """The pipeline as its users run it: `dvc` in a clone of this repository, with the smoke profile."""
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,48 +10,11 @@ from dvc.utils.hydra import apply_overrides
 from lsun_server import Server, lsun_zip
 from ruamel.yaml import YAML
 
+from benchmarks._clone import Clone
+
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
 AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "report"]
 SMOKE = ("-S", "data=smoke", "-S", "model=smoke", "-S", "epochs=2")
-
-
-class Clone:
-    """A clone of the repository as it stands, uncommitted changes included."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        files = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-        )
-        for name in files.stdout.splitlines():
-            if (REPOSITORY / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(REPOSITORY / name, folder / name)
-        # The LPIPS archive alone: 64 MB that every clone would fetch again.
-        downloads = folder / ".cache" / "download"
-        downloads.mkdir(parents=True)
-        for archive in (REPOSITORY / ".cache" / "download").glob("*.tar.gz"):
-            (downloads / archive.name).symlink_to(archive)
-        self.git("init", "-q")
-        self.git("add", "-A")
-        self.git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "clone")
-
-    def git(self, *arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=True).stdout
-
-    def dvc(self, *arguments: str, fails: bool = False) -> str:
-        """Standard output and error of `dvc ...`."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-        variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-        result = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=variables, capture_output=True, text=True
-        )
-        assert (result.returncode != 0) == fails, result.stdout + result.stderr
-        return result.stdout + result.stderr
-
-    def ran(self, *arguments: str) -> list[str]:
-        """The stages that `dvc ...` ran."""
-        return re.findall(r"Running stage '(\w+)'", self.dvc(*arguments))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,10 @@ from stages.interpolate import InterpolateConfig
 
 CPU = torch.device("cpu")
 SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
-NETWORK = {"channels": 32, "multipliers": [1, 2], "attention": [8], "blocks": 1, "dropout": 0.1, "patch": 1}
+NETWORK = {
+    "channels": 32, "multipliers": [1, 2], "attention": [8], "blocks": 1, "dropout": 0.1, "patch": 1,
+    "groups": 4, "conditional": False, "initial": "zero",
+}  # fmt: skip
 SHAPE = (3, 16, 16)
 
 

@@ -1,104 +1,110 @@
 """The stage `train` as a process: killed anywhere and started again, it writes what an uninterrupted run writes."""
 
 import fcntl
-import os
-import signal
+import resource
 import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import psutil
 import pytest
 import torch
-from conftest import REPOSITORY, WriteParams
+from conftest import WriteParams
+from trainers import SMALL, Trainers, outputs, write_images
 
+from ddpm.batches import Batches
 from ddpm.config import parse
-from ddpm.resizing import ResizeRecipe, resize
-from ddpm.scenes import draw_scene
+from ddpm.recipe import Recipe, TrainConfig
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Recipe, TrainConfig, Trainer, TrainState
+from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._io import read_safetensors
 from stages._params import read_params
 
-OUTPUTS = ("ema.safetensors", "raw.safetensors", "train.json", "loss.csv")
-
-
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "stages.train", "train.npy", "train.csv", *(str(folder / name) for name in OUTPUTS)]
-
-
-def environment(root: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "DVC_ROOT": str(root)}
-
 
 @pytest.fixture
-def data(tmp_path: Path, write_params: WriteParams) -> Path:
-    write_params({"model": "smoke", "epochs": 24, "runtime.save_every_seconds": 0, "models.smoke.network.dropout": 0.1})
-    recipe = ResizeRecipe(size=48, geometry="center_crop", filter="bilinear")
-    images = [resize(np.asarray(draw_scene(0, "church", "train", index).image), recipe) for index in range(48)]
-    np.save(tmp_path / "train.npy", np.stack(images))
-    pd.DataFrame({"row": range(48), "recipe": recipe.name}).to_csv(tmp_path / "train.csv", index=False)
-    return tmp_path
+def trainers(processes: ForkServerContext, tmp_path: Path, write_params: WriteParams) -> Trainers:
+    write_params(SMALL)
+    write_images(tmp_path)
+    return Trainers(processes, tmp_path)
 
 
-def saved_since(moment: float, root: Path) -> bool:
-    return any(state.stat().st_mtime > moment for state in (root / ".cache" / "train").glob("*/state.pt"))
-
-
-@pytest.mark.slow
-def test_killed_and_started_again_is_uninterrupted(data: Path) -> None:
-    subprocess.run(command(data / "whole"), env=environment(data / "a"), check=True, cwd=data)
+def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:
+    trainers.run("whole", root="a")
     for wait in (0.02, 0.2, 0.13):
         started = time.time()
-        process = subprocess.Popen(command(data / "killed"), env=environment(data / "b"), cwd=data)
-        while not saved_since(started, data / "b") and process.poll() is None:
-            time.sleep(0.01)
+        process = trainers.start("killed", root="b")
+        trainers.wait_for_state("b", started)
         time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it had ended before"
-        assert not (data / "killed").exists()
-    subprocess.run(command(data / "killed"), env=environment(data / "b"), check=True, cwd=data)
-    for name in OUTPUTS:
-        assert (data / "killed" / name).read_bytes() == (data / "whole" / name).read_bytes(), name
+        process.kill()
+        process.join()
+        assert process.exitcode == -9, "it had ended before"
+        assert not (tmp_path / "killed").exists()
+    code, stderr = trainers.run("killed", root="b")
+    assert code == 0
+    assert "train: continues at step" in stderr
+    assert "of the run of 6 epochs" in stderr
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_sigterm_saves_and_says_how_to_go_on(data: Path) -> None:
-    process = subprocess.Popen(command(data), env=environment(data), cwd=data, stderr=subprocess.PIPE, text=True)
-    while not list((data / ".cache" / "train").glob("*/state.pt")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
-    assert process.returncode == 1
-    assert "interrupted; the same command" in stderr.splitlines()[-1]
-    assert not (data / "ema.safetensors").exists()
+def test_sigterm_saves_and_says_how_to_go_on(trainers: Trainers, tmp_path: Path) -> None:
+    process = trainers.start()
+    trainers.wait_for_state()
+    process.terminate()
+    process.join()
+    assert process.exitcode == 1
+    assert "interrupted; the same command" in (tmp_path / "out.err").read_text().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_a_second_trainer_of_the_same_run_stops(data: Path) -> None:
-    first = subprocess.run(command(data / "one"), env=environment(data), cwd=data, check=True)
-    assert first.returncode == 0
-    [lock] = (data / ".cache" / "train").glob("*/lock")
+def test_a_second_trainer_of_the_same_run_stops(trainers: Trainers, tmp_path: Path) -> None:
+    assert trainers.run("one")[0] == 0
+    [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        second = subprocess.run(command(data / "two"), env=environment(data), cwd=data, capture_output=True, text=True)
-    assert second.returncode == 1
-    assert "another process is training the same run" in second.stderr.splitlines()[-1]
-    assert not (data / "two").exists()
+        code, stderr = trainers.run("two")
+    assert code == 1
+    assert stderr.count("\n") == 1
+    assert "another process is training the same run" in stderr
+    assert not (tmp_path / "two").exists()
 
 
-@pytest.mark.slow
-def test_weights_carry_all_that_describes_them(data: Path) -> None:
-    subprocess.run(command(data), env=environment(data), cwd=data, check=True)
-    tensors, settings = read_safetensors(data / "ema.safetensors")
-    network = UNet(parse(UNetConfig, settings["network"], "network"), settings["size"])
-    network.load_state_dict(tensors)
-    assert settings["recipe"]["target"] == "v"
-    assert settings["epochs"] == 24
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_more_epochs_continue_where_the_rate_allows_it(
+    schedule: str, trainers: Trainers, write_params: WriteParams, tmp_path: Path
+) -> None:
+    for epochs in (2, 3, 8, 5):
+        changes = {"epochs": epochs, "models.smoke.recipe.rate_schedule": schedule, "runtime.save_every_seconds": 60}
+        write_params({**SMALL, **changes})
+        if epochs == 5:
+            trainers.run("straight", root="a")
+        code, stderr = trainers.run(root="b")
+        assert code == 0
+    assert ("continues at step 18, epoch 3 of the run of 3 epochs" in stderr) == (schedule == "constant")
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "straight")
+
+
+def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
+    write_params({**SMALL, "epochs": 1, "models.smoke.network.conditional": True})
+    write_images(tmp_path, ("tower", "church", "bridge"))
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "ema_0.5.safetensors").touch()
+    assert trainers.run()[0] == 0
+    assert {path.name for path in (tmp_path / "out" / "model").iterdir()} == {
+        "raw.safetensors",
+        "ema_0.99.safetensors",
+        "ema_0.9.safetensors",
+    }
+    for path in (tmp_path / "out" / "model").iterdir():
+        tensors, settings = read_safetensors(path)
+        assert settings["classes"] == ["tower", "church", "bridge"]
+        network = UNet(parse(UNetConfig, settings["network"], "network"), settings["size"], len(settings["classes"]))
+        network.load_state_dict(tensors)
+        assert settings["recipe"]["target"] == "v"
+        assert settings["epochs"] == 1
 
 
 @pytest.mark.parametrize(
@@ -107,37 +113,97 @@ def test_weights_carry_all_that_describes_them(data: Path) -> None:
         ({"model": "nope"}, "params.yaml: models.nope: not there; models has "),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"models.smoke.network.multipliers": [1] * 6}, "images of 48 px can't be halved through 6 levels"),
-        ({"models.smoke.network.attention": [16]}, "attention at 16 px, but the levels of a 48 px image are [24, 12]"),
+        ({"models.smoke.network.attention": [16]}, "attention at 16 px, but the levels of a 48 px image are [12, 6]"),
         ({"models.smoke.recipe.lr": 0.1}, "params.yaml: models.smoke.recipe.lr: no such parameter"),
+        ({"models.smoke.recipe.batch_images": 49, "models.smoke.recipe.drop_last": True}, "leave nothing of 48 images"),
         ({"train.precision": "half"}, "params.yaml: train.precision = \"half\": input should be 'auto', 'float32'"),
         ({"runtime.threads": 0}, "params.yaml: runtime.threads = 0: input should be greater than 0"),
         ({"runtime.device": "cuda:7"}, "params.yaml: runtime.device = 'cuda:7'"),
         ({"epcohs": 3}, "params.yaml: epcohs: no such parameter"),
     ],
 )
-def test_a_wrong_parameter_is_one_line(data: Path, write_params: WriteParams, changes: dict, message: str) -> None:
-    write_params({"model": "smoke", **changes})
-    result = subprocess.run(command(data / "out"), env=environment(data), cwd=data, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
-    assert not (data / "out").exists()
+def test_a_wrong_parameter_is_one_line(
+    trainers: Trainers, write_params: WriteParams, tmp_path: Path, changes: dict, message: str
+) -> None:
+    write_params({**SMALL, **changes})
+    code, stderr = trainers.run()
+    assert code == 1
+    assert stderr.count("\n") == 1
+    assert message in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diverging_run_names_step_state_and_rate(
+    trainers: Trainers, write_params: WriteParams, tmp_path: Path
+) -> None:
+    write_params({**SMALL, "models.smoke.recipe.learning_rate": 1e10, "train.clip_norm": float("inf")})
+    code, stderr = trainers.run()
+    assert code == 1
+    line = stderr.splitlines()[-1]
+    assert "train: error: the loss of step " in line
+    [file] = (tmp_path / ".cache" / "train").glob("*/state.pt")
+    state = torch.load(file)
+    assert f"step {state['step']} in {file}" in line
+    assert "lower models.smoke.recipe.learning_rate, now 1e+10" in line
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_takes_no_state_is_named(trainers: Trainers, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "train").touch()  # in the way even of root
+    code, stderr = trainers.run()
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert f"{tmp_path}/.cache/train: the state of the run can't be kept here" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_named(trainers: Trainers, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path / ".cache"]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        code, stderr = trainers.run()
+        [folder] = (tmp_path / ".cache" / "train").iterdir()
+        assert {path.name for path in folder.iterdir()} == {"lock", "run.json"}
+    finally:
+        subprocess.run(["umount", tmp_path / ".cache"], check=True)
+    assert code == 1
+    assert stderr.splitlines()[-1] == f"train: error: no disk space in {folder}"
+    assert not (tmp_path / "out").exists()
+
+
+def allow_little_memory() -> None:
+    limit = psutil.Process().memory_info().vms + (600 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@pytest.mark.parametrize(("size", "present"), [(None, "empty, which is all 800"), (600, "600")])
+def test_too_little_memory_names_what_saves_it(
+    trainers: Trainers, write_params: WriteParams, tmp_path: Path, size: int | None, present: str
+) -> None:
+    large = {"models.smoke.recipe.batch_images": 800, "models.smoke.network.patch": 1, "train.micro_batch_images": size}
+    write_params({**SMALL, **large, "models.smoke.network.channels": 64})
+    code, stderr = trainers.run(before=allow_little_memory)
+    assert code == 1
+    line = stderr.splitlines()[-1]
+    assert line == f"train: error: out of memory: lower train.micro_batch_images, now {present}"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_the_papers_model_takes_a_step_on_this_machine(data: Path, write_params: WriteParams) -> None:
+def test_the_papers_model_takes_a_step_on_this_machine(tmp_path: Path, write_params: WriteParams) -> None:
     """With 8 of the recipe's 80 images: the whole batch takes half a minute and 6.5 GB, in bfloat16."""
     write_params({"model": "paper"})
-    params = read_params()
+    params, device = read_params(), torch.device("cpu")
     recipe = replace(params.section(Recipe, "models", "paper", "recipe"), batch_images=8)
     network = UNet(params.section(UNetConfig, "models", "paper", "network"), 48)
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    device = torch.device("cpu")
-    trainer = Trainer(
-        np.load(data / "train.npy"), schedule, recipe, params.section(TrainConfig, "train"),
-        seed=0, total_steps=2, device=device,
-    )  # fmt: skip
+    images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), np.uint8)
+    batches = Batches(images, None, 0, schedule, recipe, flip=True, seed=0, device=device)
+    trainer = Trainer(batches, schedule, recipe, params.section(TrainConfig, "train"), seed=0, epochs=1)
     state = TrainState(network, recipe, device)
-    trainer.train_step(state)
+    [state] = trainer.fit(state)
     state.read_losses()
     assert state.losses[0] == pytest.approx(1, abs=0.02)  # an untrained network puts out zero, and eps has variance 1

@@ -7,7 +7,10 @@ from diffusers import UNet2DModel
 from ddpm.config import ConfigError, parse
 from ddpm.unet import UNet, UNetConfig
 
-SMALL = {"channels": 32, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2}
+SMALL = {
+    "channels": 32, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2,
+    "groups": 32, "conditional": False, "initial": "zero",
+}  # fmt: skip
 
 
 def config(**changes: object) -> UNetConfig:
@@ -30,15 +33,21 @@ def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
     assert config(multipliers=multipliers, attention=[ladder[-1]], patch=1).ladder(size) == ladder
 
 
-def test_output_and_gradients_are_diffusers() -> None:
-    ours = filled(UNet(config(patch=1, attention=[12, 24]), 24))
+@pytest.mark.parametrize(("groups", "classes"), [(32, 0), (4, 0), (8, 5)])
+def test_output_and_gradients_are_diffusers(groups: int, classes: int) -> None:
+    """With the weights moved to it and back."""
+    shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0)
+    original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
     theirs = UNet2DModel(
         sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=None,
         down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2, flip_sin_to_cos=False,
+        norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None,
     )  # fmt: skip
-    theirs.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(original.state_dict())
+    ours.load_state_dict(theirs.state_dict())
     x, t = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 977])
-    found, expected = ours(x, t), theirs(x, t).sample
+    label = torch.tensor([2, classes]) if classes else None
+    found, expected = ours(x, t, label), theirs(x, t, label).sample
     assert torch.allclose(found, expected, atol=1e-5)
     found.square().mean().backward()
     expected.square().mean().backward()
@@ -51,10 +60,30 @@ def test_an_untrained_network_puts_out_zero() -> None:
     assert torch.equal(UNet(config(), 48)(x, torch.tensor([0, 999])), torch.zeros_like(x))
 
 
+def test_the_reports_initial_weights() -> None:
+    """Xavier's bound everywhere, 1e-5 of it where a branch of convolutions ends, no biases."""
+    network = UNet(config(initial="xavier"), 48)
+    small = {"conv_out.weight"} | {name for name, _ in network.named_parameters() if name.endswith("conv2.weight")}
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            fans = weight[0].numel() + weight.shape[0] * weight[0, 0].numel()
+            bound = (6 / fans) ** 0.5 * (1e-5 if name in small else 1)
+            assert 0.8 * bound < float(weight.abs().max()) <= bound * 1.0001, name
+        elif "norm" not in name:
+            assert not weight.any(), name
+
+
+def test_no_label_is_the_last_class() -> None:
+    network = filled(UNet(config(conditional=True), 48, classes=3))
+    x, t = torch.randn(2, 3, 48, 48), torch.tensor([5, 900])
+    assert torch.equal(network(x, t), network(x, t, torch.tensor([3, 3])))
+    assert not torch.equal(network(x, t), network(x, t, torch.tensor([0, 1])))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channels": 40}, "multiple of 32"),
+        ({"channels": 40}, "multiple of groups = 32"),
         ({"multipliers": []}, "one or more"),
         ({"dropout": 1.5}, "dropout"),
         ({"atention": [3]}, "atention: no such parameter"),

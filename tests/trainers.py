@@ -1,0 +1,130 @@
+"""Processes that run the stage `train`, of a small network on a few drawn churches."""
+
+import os
+import runpy
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddpm.resizing import ResizeRecipe, resize
+from ddpm.scenes import draw_scene
+
+SMALL = {
+    "model": "smoke",
+    "epochs": 6,  # of 6 steps
+    "models.smoke.network.channels": 8,
+    "models.smoke.network.patch": 4,
+    "models.smoke.network.attention": [],
+    "models.smoke.network.dropout": 0.1,
+    "models.smoke.recipe.batch_images": 8,
+    "models.smoke.recipe.rate_schedule": "constant",
+    "train.precision": "float32",
+    "runtime.device": "cpu",
+    "runtime.threads": 1,
+    "runtime.save_every_seconds": 0,
+}
+
+RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="bilinear")
+
+
+@cache
+def churches() -> np.ndarray:
+    """uint8 `[48, 48, 48, 3]`."""
+    drawn = (draw_scene(0, "church", "train", index).image for index in range(48))
+    return np.stack([resize(np.asarray(image), RECIPE) for image in drawn])
+
+
+def write_images(folder: Path, categories: tuple[str, ...] = ("church",)) -> None:
+    """Write 48 images and their table; it has one image more, that could not be read."""
+    np.save(folder / "train.npy", churches())
+    labels = [label for label in range(len(categories)) for _ in range(48 // len(categories))]
+    rows = {"row": range(48), "category": [categories[label] for label in labels], "label": labels}
+    broken = {"row": [None], "category": categories[-1:], "label": [len(categories) - 1]}
+    table = pd.concat([pd.DataFrame(broken, dtype=object), pd.DataFrame(rows, dtype=object)])
+    table.assign(recipe=RECIPE.name).to_csv(folder / "train.csv", index=False)
+
+
+def arguments(out: Path) -> list[str]:
+    return ["train.npy", "train.csv", *(str(out / name) for name in ("model", "train.json", "loss.csv"))]
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """The content of every file."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def _main(folder: Path, out: Path, environment: dict[str, str], stderr: Path, before: Callable[[], None]) -> None:
+    os.chdir(folder)
+    os.environ.update(environment)
+    with stderr.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("ddpm", "stages")]:
+        del sys.modules[name]  # what the fork server has loaded beyond `python -m stages.train` counts as its code
+    before()
+    sys.argv = ["train", *arguments(out)]
+    runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+class Trainers:
+    """Starts `python -m stages.train` in `folder`, forked from a process that has imported torch."""
+
+    def __init__(self, processes: ForkServerContext, folder: Path):
+        self.processes, self.folder = processes, folder
+
+    def start(
+        self, out: str = "out", *, root: str = ".", before: Callable[[], None] = nothing, **environment: str
+    ) -> BaseProcess:
+        """Start one that writes into `out`, keeps its state below `root` and appends to `<out>.err`."""
+        environment["DVC_ROOT"] = str(self.folder / root)
+        process = self.processes.Process(
+            target=_main,
+            args=(self.folder, self.folder / out, environment, self.folder / f"{out}.err", before),
+        )
+        process.start()
+        return process
+
+    def run(self, out: str = "out", **options: Any) -> tuple[int | None, str]:
+        """Run one to its end: exit code, and what it wrote to stderr."""
+        (self.folder / f"{out}.err").unlink(missing_ok=True)
+        process = self.start(out, **options)
+        process.join()
+        return process.exitcode, (self.folder / f"{out}.err").read_text()
+
+    def start_two(self, out: str = "out", **options: Any) -> list[BaseProcess]:
+        """Start two that train together, as torchrun would start them."""
+        with closing(socket.socket()) as unused:
+            unused.bind(("127.0.0.1", 0))
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused.getsockname()[1]), "WORLD_SIZE": "2"}
+        return [self.start(out, RANK=rank, LOCAL_RANK=rank, **where, **options) for rank in ("0", "1")]
+
+    def run_two(self, out: str = "out", **options: Any) -> tuple[list[int | None], str]:
+        """Run two to their end: exit codes, and what they wrote to stderr."""
+        (self.folder / f"{out}.err").unlink(missing_ok=True)
+        ranks = self.start_two(out, **options)
+        for process in ranks:
+            process.join()
+        return [process.exitcode for process in ranks], (self.folder / f"{out}.err").read_text()
+
+    def wait_for_state(self, root: str = ".", since: float = 0.0) -> None:
+        """Wait until one has saved its state after the moment `since`."""
+        for _ in range(6000):
+            files = (self.folder / root / ".cache" / "train").glob("*/state.pt")
+            if any(file.stat().st_mtime > since for file in files):
+                return
+            time.sleep(0.01)
+        said = {path.name: path.read_text() for path in self.folder.glob("*.err")}
+        raise TimeoutError(f"no state was saved in a minute: {said}")
