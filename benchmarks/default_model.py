@@ -2,27 +2,31 @@
 
 Run `python -m benchmarks.default_model NAME ...` after `dvc repro`. Each candidate is `models.tiny` of `params.yaml`
 with a few values changed, trained on the images that `extract` wrote for as many images as it can see in the given
-minutes, and judged by 256 samples (ancestral, 50 steps) against the held-out images. Prints one table row a candidate
-and writes its samples as a grid to `.cache/benchmarks/NAME.png`.
+minutes, and judged by 256 samples (ancestral, 50 steps) against the held-out images, once for each of its averages.
+How many images that is, is measured before, all candidates in turn, so that a busy moment does not fall on one of them.
+Prints a table row for each average and writes its samples as a grid to `benchmarks/grids/`.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ddpm.batches import Batches
 from ddpm.config import parse
 from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.metrics import kid
 from ddpm.perceptual import load_lpips, pooled_features
 from ddpm.predictor import make_predictor
+from ddpm.recipe import Recipe, TrainConfig
 from ddpm.rng import word
 from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Recipe, TrainConfig, Trainer, TrainState
+from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._io import read_safetensors, write_png
 from stages._main import progress, setup
@@ -31,21 +35,48 @@ from stages._params import read_params
 ROOT = Path(__file__).parents[1]
 CANDIDATES: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
-    "batch_16": {"recipe": {"batch_images": 16, "learning_rate": 0.0015, "ema_decay": 0.995}},
-    "batch_4": {"recipe": {"batch_images": 4, "learning_rate": 0.0009, "ema_decay": 0.999}},
-    "rate_2": {"recipe": {"learning_rate": 0.002}},
+    "batch_16": {"recipe": {"batch_images": 16, "learning_rate": 0.0015}},
+    "batch_4": {"recipe": {"batch_images": 4, "learning_rate": 0.0009}},
+    "rate_up": {"recipe": {"learning_rate": 0.002}},
+    "rate_down": {"recipe": {"learning_rate": 0.0008}},
+    "averages": {"recipe": {"ema_decays": [0.99, 0.995, 0.998, 0.999, 0.9995]}},
     "uniform": {"recipe": {"timesteps": "uniform"}},
+    "snr_plus_one": {"recipe": {"weighting": "snr_plus_one"}},
+    "simple": {"recipe": {"weighting": "simple"}},
     "v": {"recipe": {"target": "v"}},
     "eps": {"recipe": {"target": "eps"}},
     "attention_12": {"network": {"attention": [12, 6]}},
-    "channels_96": {"network": {"channels": 96}},
-    "patch_1": {"network": {"channels": 32, "multipliers": [1, 2, 4, 4], "patch": 1}},
-    "patch_4": {"network": {"channels": 96, "multipliers": [1, 2], "patch": 4, "blocks": 2}},
+    "blocks_2": {"network": {"blocks": 2}},
+    "groups_32": {"network": {"groups": 32}},
+    "channels_48": {"network": {"channels": 48, "groups": 3}},
+    "channels_64": {"network": {"channels": 64, "groups": 4}},
+    "patch_1": {"network": {"channels": 16, "multipliers": [1, 2, 4, 4], "patch": 1, "groups": 1}},
+    "patch_4": {"network": {"channels": 64, "multipliers": [1, 2], "patch": 4, "blocks": 2, "groups": 4}},
 }
 SAMPLES = 256
-WARM_UP, TIMED = 10, 40
+WARM_UP, TIMED = 5, 20
 """Steps before the rate is measured, and those it is measured over."""
 CPU = torch.device("cpu")
+
+
+class Candidate:
+    """One of `CANDIDATES`, to be trained from its start for any number of epochs."""
+
+    def __init__(self, name: str):
+        params, changes = read_params(), CANDIDATES[name]
+        network = {**params.mapping("models", "tiny", "network"), **changes.get("network", {})}
+        recipe = {**params.mapping("models", "tiny", "recipe"), **changes.get("recipe", {})}
+        self.name, self.network, self.recipe = name, parse(UNetConfig, network, name), parse(Recipe, recipe, name)
+        self.schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
+        self.images, self.config = np.load(ROOT / "data/images/train.npy"), params.section(TrainConfig, "train")
+
+    def start(self, total_steps: int) -> tuple[Trainer, TrainState]:
+        """A run that ends after `total_steps`; its learning rate follows from how many there are."""
+        images = np.resize(self.images, (total_steps * self.recipe.batch_images, *self.images.shape[1:]))
+        batches = Batches(images, None, 0, self.schedule, self.recipe, flip=self.config.flip, seed=0, device=CPU)
+        trainer = Trainer(batches, self.schedule, self.recipe, self.config, seed=0, epochs=1)
+        torch.manual_seed(word(0, "weights"))
+        return trainer, TrainState(UNet(self.network, images.shape[1]), self.recipe, CPU)
 
 
 def main() -> None:
@@ -57,49 +88,52 @@ def main() -> None:
     tensors, metadata = read_safetensors(ROOT / "data/weights/lpips.safetensors")
     lpips = load_lpips(tensors, metadata["net"])
     reference = pooled_features(lpips, to_model_range(np.load(ROOT / "data/images/val.npy")))
-    print("| candidate | images/s | images | KID | 95 % interval | n |\n|---|---|---|---|---|---|", flush=True)
-    for name in arguments.names:
-        drawn, images = train_and_sample(name, 60 * arguments.minutes)
-        write_png(ROOT / f".cache/benchmarks/{name}.png", tile_grid(drawn[:64], columns=8, scale=3))
-        found = kid(pooled_features(lpips, to_model_range(drawn)), reference)
-        rate, interval = images / (60 * arguments.minutes), f"{found.low:.4f} to {found.high:.4f}"
-        print(f"| {name} | {rate:.0f} | {images} | {found.value:.4f} | {interval} | {found.n} |", flush=True)
+    candidates = [Candidate(name) for name in arguments.names]
+    seconds = seconds_per_step(candidates)
+    print(
+        "| candidate | images/s | images | average | KID | 95 % interval | n |\n|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    for candidate, each in zip(candidates, seconds, strict=True):
+        batch, steps = candidate.recipe.batch_images, round(60 * arguments.minutes / each)
+        for decay, drawn in train_and_sample(candidate, steps):
+            write_png(ROOT / f"benchmarks/grids/{candidate.name}_{decay}.png", tile_grid(drawn[:64], columns=8))
+            found = kid(pooled_features(lpips, to_model_range(drawn)), reference)
+            seen, judged = (
+                f"{batch / each:.0f} | {batch * steps}",
+                f"{found.value:.4f} | {found.low:.4f} to {found.high:.4f}",
+            )
+            print(f"| {candidate.name} | {seen} | {decay} | {judged} | {found.n} |", flush=True)
 
 
-def train_and_sample(name: str, seconds: float) -> tuple[np.ndarray, int]:
-    """Samples of the candidate, uint8 `[SAMPLES, H, W, 3]`, and how many training images it saw."""
-    params, changes = read_params(), CANDIDATES[name]
-    network = parse(UNetConfig, {**params.mapping("models", "tiny", "network"), **changes.get("network", {})}, name)
-    recipe = parse(Recipe, {**params.mapping("models", "tiny", "recipe"), **changes.get("recipe", {})}, name)
-    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    data = np.load(ROOT / "data/images/train.npy")
-    config = params.section(TrainConfig, "train")
-
-    def start(total_steps: int) -> tuple[Trainer, TrainState]:
-        torch.manual_seed(word(0, "weights"))
-        trainer = Trainer(data, schedule, recipe, config, seed=0, total_steps=total_steps, device=CPU)
-        return trainer, TrainState(UNet(network, data.shape[1]), recipe, CPU)
-
-    # The learning rate follows the number of steps, so the rate has to be known before.
-    steps = round(seconds / seconds_per_step(*start(WARM_UP + TIMED)))
-    trainer, state = start(steps)
-    with progress(steps * recipe.batch_images, "img", label=name) as bar:
-        for _ in trainer.fit(state):
-            bar.update(recipe.batch_images)
-    predict = make_predictor(state.ema, schedule, recipe.target, clip=True, precision=trainer.precision)
-    sampler = SamplerConfig(sampler="ancestral", steps=50, clip=True, variance="small", eta=0.0)
-    chunks = []
-    for first in range(0, SAMPLES, 64):
-        noise = ImageNoise(0, "sample", range(first, first + 64), (3, *data.shape[1:3]), CPU)
-        chunks.append(to_uint8(run_sampler(sampler, predict, schedule, noise(), noise)))
-    return np.concatenate(chunks), steps * recipe.batch_images
-
-
-def seconds_per_step(trainer: Trainer, state: TrainState) -> float:
-    for _ in trainer.fit(state):
-        if state.step == WARM_UP:
+def seconds_per_step(candidates: list[Candidate]) -> list[float]:
+    """The median over `TIMED` rounds in which each candidate takes a step in turn."""
+    runs = [Trainer.fit(*candidate.start(WARM_UP + TIMED)) for candidate in candidates]
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(WARM_UP + TIMED):
+        for run, measured in zip(runs, seconds, strict=True):
             started = time.perf_counter()
-    return (time.perf_counter() - started) / TIMED
+            next(run)
+            measured.append(time.perf_counter() - started)
+    return [float(np.median(measured[WARM_UP:])) for measured in seconds]
+
+
+def train_and_sample(candidate: Candidate, steps: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Samples of each of the candidate's averages, uint8 `[SAMPLES, H, W, 3]`, with its decay."""
+    trainer, state = candidate.start(steps)
+    with progress(steps * candidate.recipe.batch_images, "img", label=candidate.name) as bar:
+        for _ in trainer.fit(state):
+            bar.update(candidate.recipe.batch_images)
+    sampler = SamplerConfig(sampler="ancestral", steps=50, clip=True, variance="small", eta=0.0)
+    for decay, network in zip(candidate.recipe.ema_decays, state.averages, strict=True):
+        predict = make_predictor(
+            network, candidate.schedule, candidate.recipe.target, clip=True, precision=trainer.precision
+        )
+        chunks = []
+        for first in range(0, SAMPLES, 64):
+            noise = ImageNoise(0, "sample", range(first, first + 64), (3, *candidate.images.shape[1:3]), CPU)
+            chunks.append(to_uint8(run_sampler(sampler, predict, candidate.schedule, noise(), noise)))
+        yield decay, np.concatenate(chunks)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def seconds(model: object, config: SamplerConfig, device: torch.device) -> float
 def main() -> None:
     params = read_params()
     device, sample = setup(params), params.section(SampleConfig, "sample")
-    model = load_model(ROOT / "data/model/ema.safetensors", device, sample)
+    model = load_model(ROOT / "data/model", params, device, sample.precision)
     times: dict[tuple[str, int], list[float]] = {row: [] for row in ROWS}
     with progress(REPEATS * len(ROWS), "run") as bar:
         for _ in range(REPEATS):
