@@ -9,8 +9,8 @@ that comes when training has ended counts as none, and ends the round. A life is
 on the machine doesn't stretch.
 
 What a round leaves is compared with what an uninterrupted `dvc repro` leaves, by sha256: `dvc.lock`, `reports/` and
-every output in `dvc.yaml`, checked out where DVC worked in a copy of its own. Rounds of a mode run the whole graph until
-one of them was killed. The others stop after `train`: what follows reads nothing of training but the compared files.
+every output in `dvc.yaml`, checked out where DVC worked in a copy of its own. A mode runs the whole graph in its rounds
+up to the first that was killed, then `train` alone: what follows reads nothing of training but the compared files.
 """
 
 import argparse

@@ -53,7 +53,7 @@ def together() -> Iterator[None]:
         yield
     except (StageError, ConfigError, OSError) as error:
         reason = str(error)
-    reasons = [None] * dist.get_world_size()
+    reasons: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(reasons, reason)
     for first_reason in filter(None, reasons):
         fail_together(first_reason)
