@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ddpm.batches import Batches
@@ -117,24 +117,23 @@ def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:
 
 @pytest.mark.slow
 def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> None:
+    """Nearer to one of them, by half and more, than any two of them are to each other."""
     shape = ResizeRecipe(size=32, geometry="center_crop", filter="bilinear")
-    drawn = np.stack([resize(np.asarray(draw_scene(0, "church", "train", i).image), shape) for i in range(16)])
-    images = drawn[:, ::2, ::2]
+    scenes = np.stack([resize(np.asarray(draw_scene(0, "church", "train", i).image), shape) for i in range(16)])
+    images = scenes.reshape(16, 8, 4, 8, 4, 3).mean((2, 4)).round().astype(np.uint8)
     recipe = {
-        "target": "x0", "weighting": "snr_plus_one", "timesteps": "log_normal", "batch_images": 16,
-        "warmup_steps": 50, "ema_decays": [0.99],
+        "target": "x0", "weighting": "min_snr", "batch_images": 16, "learning_rate": 4e-3, "warmup_steps": 50,
+        "ema_decays": [0.99],
     }  # fmt: skip
-    network = {"dropout": 0.0, "attention": [8]}
-    trainer, state = start(600, images, network, {"flip": False}, **recipe)
+    trainer, state = start(1000, images, {"dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
     predict = make_predictor(state.averages[0], SCHEDULE, "x0", clip=True, precision=torch.float32)
     sampler = SamplerConfig(sampler="ddim", steps=50, clip=True, variance="small", eta=0.0)
-    noise = ImageNoise(0, "sample", range(32), (3, 16, 16), CPU)
+    noise = ImageNoise(0, "sample", range(32), (3, 8, 8), CPU)
     drawn = to_uint8(run_sampler(sampler, predict, SCHEDULE, noise(), noise))
-    distances = cdist(drawn.reshape(32, -1), images.reshape(16, -1)) / np.sqrt(images[0].size)  # levels of 255
-    assert np.median(distances.min(axis=1)) < 10
-    assert distances.min(axis=1).max() < 30
-    assert len(set(distances.argmin(axis=1))) >= 8
+    distances = cdist(drawn.reshape(32, -1), images.reshape(16, -1))
+    assert np.median(distances.min(axis=1)) < pdist(images.reshape(16, -1)).min() / 2
+    assert len(set(distances.argmin(axis=1))) >= 10
 
 
 def test_the_reports_step() -> None:
@@ -153,9 +152,10 @@ def test_the_reports_step() -> None:
             group["lr"] = 2e-3 * (1 + (step * 4 // 24) / 3)
         optimizer.step()
     run(trainer, state, steps=8)
-    for ours, theirs in zip(state.model.parameters(), model.parameters(), strict=True):
-        # Adam makes a whole step of a gradient that is mere rounding, so a few may differ.
-        assert float((ours - theirs).abs().mean()) < 1e-5
+    pairs = zip(state.model.parameters(), model.parameters(), strict=True)
+    apart = torch.cat([(ours - theirs).detach().abs().flatten() for ours, theirs in pairs])
+    # Adam makes a whole step of a gradient that is mere rounding, so a few may differ.
+    assert float(apart.quantile(0.99)) < 1e-5
 
 
 def test_the_reports_rate_is_its_warm_up_and_torchs_cosine_behind_it() -> None:
@@ -184,9 +184,9 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_every_target_and_weighting_is_learnt(target: str) -> None:
     for weighting in ("simple", "min_snr", "snr_plus_one"):
-        trainer, state = start(15, target=target, weighting=weighting, network={"dropout": 0.0})
+        trainer, state = start(30, target=target, weighting=weighting, network={"dropout": 0.0})
         run(trainer, state)
-        assert np.mean(state.losses[-20:]) < 0.75 * np.mean(state.losses[:10]), weighting
+        assert np.mean(state.losses[-60:]) < 0.8 * np.mean(state.losses[:10]), weighting
 
 
 def test_labels_reach_the_network_and_some_are_dropped() -> None:

@@ -68,7 +68,7 @@ def test_the_reports_initial_weights() -> None:
         if weight.ndim > 1:
             fans = weight[0].numel() + weight.shape[0] * weight[0, 0].numel()
             bound = (6 / fans) ** 0.5 * (1e-5 if name in small else 1)
-            assert 0.8 * bound < float(weight.abs().max()) <= bound * 1.0001, name
+            assert 0.8 * bound < float(weight.detach().abs().max()) <= bound * 1.0001, name
         elif "norm" not in name:
             assert not weight.any(), name
 
