@@ -87,6 +87,17 @@ def test_more_epochs_continue_where_the_rate_allows_it(
     assert outputs(tmp_path / "out") == outputs(tmp_path / "straight")
 
 
+def test_another_number_of_threads_changes_rounding_only(
+    trainers: Trainers, write_params: WriteParams, tmp_path: Path
+) -> None:
+    for threads in (1, 2):
+        write_params({**SMALL, "epochs": 2, "runtime.threads": threads})
+        assert trainers.run(str(threads))[0] == 0
+    one, two = (read_safetensors(tmp_path / name / "model" / "raw.safetensors")[0] for name in ("1", "2"))
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-4
+    assert len(list((tmp_path / ".cache" / "train").glob("*/state.pt"))) == 2  # neither went on from the other
+
+
 def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
     write_params({**SMALL, "epochs": 1, "models.smoke.network.conditional": True})
     write_images(tmp_path, ("tower", "church", "bridge"))
