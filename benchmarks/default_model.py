@@ -60,7 +60,7 @@ CPU = torch.device("cpu")
 
 
 class Candidate:
-    """One of `CANDIDATES`, to be trained from its start for any number of epochs."""
+    """One of `CANDIDATES`, to be trained from its start for any number of steps."""
 
     def __init__(self, name: str):
         params, changes = read_params(), CANDIDATES[name]
