@@ -1,4 +1,4 @@
-"""KID of ours and of three public programs after the same minutes of training on two threads of this machine's CPU.
+"""KID of ours and of three public programs after the same minutes of training on this machine's CPU.
 
 Run `python -m benchmarks.equal_minutes --zoubohao PATH --diffusers PATH [NAME ...]` after `dvc repro`, with the
 packages of the peers installed too (see `benchmarks/peers.py`); a peer without a path is left out. All train on
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--zoubohao", type=Path, metavar="PATH", help="a checkout of its repository")
     parser.add_argument("--diffusers", type=Path, metavar="PATH", help="its train_unconditional.py")
     parser.add_argument("--minutes", type=float, default=10, help="of training for each (10)")
+    parser.add_argument("--threads", type=int, default=2, help="of each (2)")
     parser.add_argument("--samples", type=int, default=128, help="that are drawn of each (128)")
     parser.add_argument("--own-epochs", action="store_true", help="leave the peers' rate schedules at their own length")
     arguments = parser.parse_args()
@@ -88,7 +89,7 @@ def main() -> None:
         for name in names:
             bar.set_description(name)
             fitted = name == "ours" or not arguments.own_epochs
-            run = one(programs[name], folder, 60 * arguments.minutes, fitted, arguments.samples)
+            run = one(programs[name], folder, arguments.threads, 60 * arguments.minutes, fitted, arguments.samples)
             write_png(ROOT / f"benchmarks/grids/equal_minutes_{name}.png", tile_grid(run.drawn[:64], columns=8))
             found = kid(pooled_features(lpips, to_model_range(run.drawn)), reference)
             print(
@@ -115,10 +116,10 @@ def available(zoubohao_path: Path | None, diffusers_path: Path | None) -> dict[s
     return programs
 
 
-def one(program: Program, folder: Path, seconds: float, fitted: bool, samples: int) -> Run:
+def one(program: Program, folder: Path, threads: int, seconds: float, fitted: bool, samples: int) -> Run:
     """Measure the pace, then train and draw, each in a process of its own."""
-    total_steps = max(1, round(seconds / isolated(pace, program, folder))) if fitted else None
-    return isolated(train_and_draw, program, folder, seconds, total_steps, samples)
+    total_steps = max(1, round(seconds / isolated(threads, pace, program, folder))) if fitted else None
+    return isolated(threads, train_and_draw, program, folder, seconds, total_steps, samples)
 
 
 def pace(program: Program, folder: Path) -> float:

@@ -58,7 +58,6 @@ from stages._params import read_params
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "data/images/train.npy"
 CPU = torch.device("cpu")
-THREADS = 2
 SAMPLING_STEPS = 100
 """Network evaluations an image, where a program can choose."""
 
@@ -337,14 +336,14 @@ def workplace() -> Iterator[Path]:
         yield folder
 
 
-def isolated(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `function` returns in a new process with `THREADS` threads; what it prints is thrown away."""
+def isolated(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """What `function` returns in a new process with so many threads; what it prints is thrown away."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_quietly, functools.partial(function, *args, **kwargs)).result()
+        return pool.submit(_quietly, threads, functools.partial(function, *args, **kwargs)).result()
 
 
-def _quietly(call: Callable[[], R]) -> R:
-    torch.set_num_threads(THREADS)
+def _quietly(threads: int, call: Callable[[], R]) -> R:
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return call()

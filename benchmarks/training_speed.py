@@ -28,9 +28,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from benchmarks.peers import THREADS, Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
+from benchmarks.peers import Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
 from stages._main import progress
 
+THREADS = 2
 BATCH = 16
 WARM_UP = 3
 """Steps before those that are timed."""
@@ -102,13 +103,13 @@ def main() -> None:
     with workplace() as folder, progress(len(table) * (arguments.rounds + 1), "run") as bar:
         operations = {}
         for row in table:
-            operations[row] = isolated(count_operations, row.program, folder)
+            operations[row] = isolated(THREADS, count_operations, row.program, folder)
             bar.update()
         for _ in range(arguments.rounds):
             for precision, values in peaks.items():
-                values.append(isolated(product_rate, precision))
+                values.append(isolated(THREADS, product_rate, precision))
             for row in table:
-                found[row].append(isolated(measure, row.program, folder, arguments.steps))
+                found[row].append(isolated(THREADS, measure, row.program, folder, arguments.steps))
                 bar.update()
     print_table(found, operations, {precision: max(values) for precision, values in peaks.items()})
 
