@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--zoubohao", type=Path, metavar="PATH", help="a checkout of its repository")
     parser.add_argument("--diffusers", type=Path, metavar="PATH", help="its train_unconditional.py")
     parser.add_argument("--minutes", type=float, default=10, help="of training for each (10)")
-    parser.add_argument("--threads", type=int, default=2, help="of each (2)")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for each (2)")
     parser.add_argument("--samples", type=int, default=128, help="that are drawn of each (128)")
     parser.add_argument("--own-epochs", action="store_true", help="leave the peers' rate schedules at their own length")
     arguments = parser.parse_args()
