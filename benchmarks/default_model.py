@@ -21,7 +21,7 @@ from ddpm.config import parse
 from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.metrics import kid
 from ddpm.perceptual import load_lpips, pooled_features
-from ddpm.predictor import make_predictor
+from ddpm.predictor import PredictorConfig, make_predictor
 from ddpm.recipe import Recipe, TrainConfig
 from ddpm.rng import word
 from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
@@ -124,10 +124,10 @@ def train_and_sample(candidate: Candidate, steps: int) -> Iterator[tuple[float, 
     with progress(steps * candidate.recipe.batch_images, "img", label=candidate.name) as bar:
         for _ in trainer.fit(state):
             bar.update(candidate.recipe.batch_images)
-    sampler = SamplerConfig(sampler="ancestral", steps=50, clip=True, variance="small", eta=0.0)
+    sampler = SamplerConfig(sampler="ancestral", steps=50)
     for decay, network in zip(candidate.recipe.ema_decays, state.averages, strict=True):
         predict = make_predictor(
-            network, candidate.schedule, candidate.recipe.target, clip=True, precision=trainer.precision
+            network, candidate.schedule, candidate.recipe.target, PredictorConfig(), precision=trainer.precision
         )
         chunks = []
         for first in range(0, SAMPLES, 64):

@@ -45,7 +45,7 @@ from torch.utils.data import Dataset
 from ddpm.batches import Batches
 from ddpm.config import parse
 from ddpm.images import to_uint8
-from ddpm.predictor import make_predictor
+from ddpm.predictor import PredictorConfig, make_predictor
 from ddpm.recipe import Recipe, TrainConfig
 from ddpm.rng import word
 from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
@@ -149,8 +149,8 @@ def ours(
     with contextlib.suppress(Stopped):
         for _ in trainer.fit(state):
             clock.tick()
-    predict = make_predictor(state.averages[0], schedule, learnt.target, clip=True, precision=trainer.precision)
-    sampler = SamplerConfig(sampler="ancestral", steps=SAMPLING_STEPS, clip=True, variance="small", eta=0.0)
+    predict = make_predictor(state.averages[0], schedule, learnt.target, PredictorConfig(), precision=trainer.precision)
+    sampler = SamplerConfig(sampler="ancestral", steps=SAMPLING_STEPS)
 
     def sample(count: int) -> np.ndarray:
         noise = ImageNoise(0, "sample", range(count), (3, *images.shape[1:3]), CPU)

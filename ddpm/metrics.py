@@ -1,16 +1,15 @@
 """How a set of samples compares with a set of images, from features and from pixels.
 
-Every value comes with the number of samples it rests on, and with a 95 % interval where one can be had. There is no
-Frechet distance here: its covariance has as many rows as the features have dimensions (256 and more), and 64 samples
-leave it singular, so that the value says more about n than about the samples. KID is unbiased at any n.
-
-The features aren't Inception's; a metric's name has to say whose they are (`kid_alexnet`).
+Every value comes with the number of samples it rests on and with a 95 % interval. Whose the features are, a metric's
+name has to say (`kid_alexnet`): only Inception's may be called FID.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
@@ -18,6 +17,9 @@ Z95 = 1.959964
 """97.5 % quantile of the standard normal law."""
 
 CHANNELS = ("red", "green", "blue")
+
+GROUPS = 10
+"""Of samples, one of which is left out at a time, for the interval of a Frechet distance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,19 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
         reference: features `[N, D]`, N >= 3.
 
     Returns:
-        The squared MMD with the interval of a two-sample delete-one jackknife.
+        The squared MMD with an interval of the normal law, whose variance is V + c * distance: V that between equal
+        laws (Gretton et al. 2012, JMLR 13:723), c what a two-sample delete-one jackknife finds, by the squared distance
+        of the means that it finds it at. The jackknife by itself falls to zero with a low value: its interval lay
+        wholly below 0 in 3 of 100 draws from equal laws. As the variance grows with the distance, the lower end takes
+        it where the value lies, and the upper end where this end itself does. On features of the embedded images it
+        held the true value in 94 to 100 % of draws from seven pairs of laws, equal and unequal.
     """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
     within_x, within_y, across = kernel_poly(x, x), kernel_poly(y, y), kernel_poly(x, y)
+    between_means = within_x.mean() + within_y.mean() - 2 * across.mean()
+    centred = across - across.mean(0) - across.mean(1, keepdims=True) + across.mean()
+    of_equal_laws = 2 * (1 / m + 1 / n) ** 2 * np.square(centred).sum() / ((m - 1) * (n - 1))
     np.fill_diagonal(within_x, 0)
     np.fill_diagonal(within_y, 0)
     mean_x, mean_y = within_x.sum() / (m * (m - 1)), within_y.sum() / (n * (n - 1))
@@ -54,7 +64,51 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
     without_y = (within_y.sum() - 2 * within_y.sum(1)) / ((n - 1) * (n - 2)) + mean_x
     without_y -= 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
-    return _jackknife(float(value), without_x, without_y)
+    jackknife = _jackknife_variance(without_x, without_y)
+    reach2, grown = Z95**2 * of_equal_laws, Z95**2 * jackknife / max(between_means, 1e-12) / 2
+    low = value - (reach2 + Z95**2 * jackknife) ** 0.5
+    # The root of (high - value)^2 = Z95^2 (V + c * high); below 0 there is no distance to grow with.
+    root = max(0.0, grown**2 + 2 * grown * value + reach2) ** 0.5
+    high = value + grown + root if value + reach2**0.5 > 0 else value + reach2**0.5
+    return Estimate(value=float(value), low=float(low), high=float(high), n=m)
+
+
+def kid_difference(samples: Tensor, others: Tensor, reference: Tensor) -> Estimate:
+    """KID of `samples` less KID of `others`, to one `reference`; below 0 the samples are the nearer ones.
+
+    What the reference has alone cancels, and much of its chance with it. Image i of both sets counts as one draw: they
+    may come from one noise.
+
+    Args:
+        samples: features `[M, D]`, M >= 3.
+        others: features `[M, D]`.
+        reference: features `[N, D]`, N >= 3.
+
+    Returns:
+        The difference with the interval of a delete-one jackknife over pairs and over the reference. It is wider than
+        95 % need where all three sets are alike, up to sqrt(2) times (Efron & Stein 1981, Annals of Statistics 9).
+    """
+    ours, theirs = _without_reference(samples, reference), _without_reference(others, reference)
+    value, of_pairs, of_reference = (a - b for a, b in zip(ours, theirs, strict=True))
+    return _jackknife(float(value), of_pairs, of_reference)
+
+
+def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """KID less the mean within the reference; that without each of the samples, and without each of the reference."""
+    x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
+    m, n = len(x), len(y)
+    within, across = kernel_poly(x, x), kernel_poly(x, y)
+    np.fill_diagonal(within, 0)
+    mean = within.sum() / (m * (m - 1))
+    without_x = (within.sum() - 2 * within.sum(1)) / ((m - 1) * (m - 2))
+    without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
+    return mean - 2 * across.mean(), without_x, mean - 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
+
+
+def mean(values: Tensor) -> Estimate:
+    """Mean of N >= 2 numbers, one an image, with the interval of the normal law."""
+    value, half = float(values.mean()), Z95 * float(values.std()) / len(values) ** 0.5
+    return Estimate(value=value, low=value - half, high=value + half, n=len(values))
 
 
 def mean_pairwise(distances: Tensor) -> Estimate:
@@ -72,9 +126,12 @@ def mean_pairwise(distances: Tensor) -> Estimate:
 
 def _jackknife(value: float, *without: np.ndarray) -> Estimate:
     """`value` with the interval that the values without one image of each set give; `n` is the first set's."""
-    variance = sum((len(w) - 1) / len(w) * np.square(w - w.mean()).sum() for w in without)
-    half = Z95 * float(np.sqrt(variance))
+    half = Z95 * float(np.sqrt(_jackknife_variance(*without)))
     return Estimate(value=value, low=value - half, high=value + half, n=len(without[0]))
+
+
+def _jackknife_variance(*without: np.ndarray) -> float:
+    return sum((len(w) - 1) / len(w) * np.square(w - w.mean()).sum() for w in without)
 
 
 def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> tuple[Estimate, Estimate]:
@@ -90,16 +147,22 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
         neighbourhood: the paper's k.
 
     Returns:
-        Precision and recall with Wilson's intervals, which take the balls as given.
+        Precision and recall with Wilson's intervals. These take the balls as given, and know nothing of what their
+        chance adds, so that both are made for the size of the smaller set. With 64 samples and 500 images of one law
+        they held the mean over many draws in 86 (precision) and 99 of 100; recall taken as a share of 500, in 67.
     """
     # In float64, because cdist's matrix product leaves a float32 image at a distance from itself.
     found = prc_features_to_metric(
         samples.cpu().double(), reference.cpu().double(), prc_neighborhood=neighbourhood, verbose=False
     )
-    return _share(found[KEY_METRIC_PRECISION], len(samples)), _share(found[KEY_METRIC_RECALL], len(reference))
+    smaller = min(len(samples), len(reference))
+    return (
+        replace(share(found[KEY_METRIC_PRECISION], smaller), n=len(samples)),
+        replace(share(found[KEY_METRIC_RECALL], smaller), n=len(reference)),
+    )
 
 
-def _share(value: float, n: int) -> Estimate:
+def share(value: float, n: int) -> Estimate:
     """A share of `n` with Wilson's interval."""
     centre = (value + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * np.sqrt(value * (1 - value) / n + Z95**2 / (4 * n**2))
@@ -108,22 +171,77 @@ def _share(value: float, n: int) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=n)
 
 
-def colour_drift(samples: np.ndarray, reference: np.ndarray) -> dict[str, dict[str, float]]:
-    """Colours of the samples less those of the reference, both uint8 `[N, H, W, 3]`.
+def frechet(samples: Tensor, reference: Tensor) -> Estimate:
+    """Frechet distance of two normal laws with the sets' means and covariances, by torch-fidelity.
+
+    With Inception's features it is FID (Heusel et al. 2017, arXiv:1706.08500). It grows as the sets shrink: compare at
+    equal sizes, and with a value of another program at the sizes used there.
+
+    Args:
+        samples: features `[M, D]`.
+        reference: features `[N, D]`.
+
+    Returns:
+        The distance with the interval of a jackknife that leaves out one of `GROUPS` groups of samples; the reference
+        is taken as given, and the interval holds the value that is expected at this M.
+
+    Raises:
+        ValueError: as `require_full_rank` does.
+    """
+    require_full_rank(len(samples), len(reference), samples.shape[1])
+    theirs = fid_features_to_statistics(reference.cpu().double())
+
+    def distance(rows: Tensor) -> float:
+        return fid_statistics_to_metric(fid_features_to_statistics(rows), theirs, verbose=False)[KEY_METRIC_FID]
+
+    x = samples.cpu().double()
+    group = torch.arange(len(x)) % GROUPS
+    found = _jackknife(distance(x), np.array([distance(x[group != left_out]) for left_out in range(GROUPS)]))
+    return replace(found, n=len(x))
+
+
+def require_full_rank(samples: int, reference: int, dimensions: int) -> None:
+    """Fail where a covariance would be singular, and a Frechet distance say more about n than about the images.
+
+    Raises:
+        ValueError: giving the numbers.
+    """
+    if min(samples, reference) <= dimensions:
+        raise ValueError(
+            f"{samples:,} samples and {reference:,} real images; the covariance of {dimensions:,} features "
+            f"needs more than {dimensions:,} of each"
+        )
+
+
+def colour_drift(samples: np.ndarray, reference: np.ndarray) -> dict[str, dict[str, Estimate]]:
+    """Colours of the samples less those of the reference, both uint8 `[N, H, W, 3]`, N >= 2.
 
     Returns:
         By channel: `mean` and `std` over all pixels in levels of 0 to 255, and `saturated`, the share of the values at
-        0 or 255.
+        0 or 255; with the intervals of a jackknife over images.
     """
-    ours, theirs = _colours(samples), _colours(reference)
-    return {name: dict(zip(CHANNELS, (ours[name] - theirs[name]).tolist(), strict=True)) for name in ours}
+    ours, theirs = _colour_sums(samples), _colour_sums(reference)
+    value = _colours(ours.sum(0)) - _colours(theirs.sum(0))
+    without = _colours(ours.sum(0) - ours), _colours(theirs.sum(0) - theirs)
+    return {
+        name: {
+            channel: _jackknife(float(value[row, column]), *(each[:, row, column] for each in without))
+            for column, channel in enumerate(CHANNELS)
+        }
+        for row, name in enumerate(("mean", "std", "saturated"))
+    }
 
 
-def _colours(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Per channel `[3]`, from sums over the 256 levels: exact, and without a copy of the images in float."""
+def _colour_sums(images: np.ndarray) -> np.ndarray:
+    """Of each image and channel the count, the sum, the sum of squares and the saturated of its levels, `[N, 4, 3]`."""
     levels = np.arange(256)
-    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)])
-    total = counts.sum(1)
-    mean = counts @ levels / total
-    std = np.sqrt(counts @ levels**2 / total - mean**2)
-    return {"mean": mean, "std": std, "saturated": (counts[:, 0] + counts[:, 255]) / total}
+    counts = np.stack([[np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)] for image in images])
+    saturated = counts[..., 0] + counts[..., 255]
+    return np.stack([counts.sum(-1), counts @ levels, counts @ levels**2, saturated], axis=1)
+
+
+def _colours(sums: np.ndarray) -> np.ndarray:
+    """Mean, standard deviation and saturated share by channel, `[..., 3, 3]`, from sums `[..., 4, 3]`."""
+    count, first, second, saturated = np.moveaxis(sums, -2, 0)
+    mean = first / count
+    return np.stack([mean, np.sqrt(second / count - mean**2), saturated / count], axis=-2)

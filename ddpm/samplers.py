@@ -1,6 +1,7 @@
 """From noise to images: flat functions of one signature. To add one, write it here and name it in `SAMPLERS`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -9,9 +10,17 @@ from torch import Tensor
 
 from ddpm.config import STRICT
 from ddpm.diffusion import posterior
+from ddpm.multistep import Estimate, dpmpp_step, unipc_step
 from ddpm.predictor import Predict
 from ddpm.rng import normal, numpy_stream
-from ddpm.schedule import NoiseSchedule, spaced_timesteps
+from ddpm.schedule import NoiseSchedule
+from ddpm.timesteps import Spacing, spaced_timesteps
+
+SamplerName = Literal[
+    "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "heun"
+]  # fmt: skip
+
+Variance = Literal["small", "large"]
 
 OnStep = Callable[[int, Tensor, Tensor], None]
 """Called after each evaluation with (t, x_t, the estimate of x_0)."""
@@ -22,13 +31,13 @@ Noise = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SamplerConfig:
-    """How a sampler walks; `variance` is for `ancestral`, `eta` for `ddim`, `clip` for the predictor of either."""
+    """How a sampler walks: in `steps` steps, spaced by `spacing`; `variance` is for `ancestral`, `eta` for `ddim`."""
 
-    sampler: Literal["ancestral", "ddim"]
+    sampler: SamplerName
     steps: int
-    clip: bool
-    variance: Literal["small", "large"]
-    eta: float
+    spacing: Spacing = "trailing"
+    variance: Variance = "small"
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -36,9 +45,19 @@ class SamplerConfig:
         if not 0 <= self.eta <= 1:
             raise ValueError("eta must be from 0 (deterministic) to 1 (ancestral)")
 
+    @property
+    def evaluations(self) -> int:
+        """How often the network is asked for each image."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether x_T alone decides the image."""
+        return self.sampler in ("dpmpp_2m", "dpmpp_3m", "unipc", "heun") or (self.sampler == "ddim" and self.eta == 0)
+
 
 class Sampler(Protocol):
-    """The signature of all samplers: from x_T at `timesteps[0]` to x_0."""
+    """The signature of all samplers: from x at `timesteps[0]` to x_0."""
 
     def __call__(  # noqa: D102
         self,
@@ -99,7 +118,99 @@ def ddim(
     return xt
 
 
-SAMPLERS: dict[str, Sampler] = {"ancestral": ancestral, "ddim": ddim}
+def heun(
+    predict: Predict,
+    xt: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    noise: Noise,
+    config: SamplerConfig,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Heun's method in x / sqrt(alpha_bar) and sigma = sqrt(1 / alpha_bar - 1), whose slope is eps.
+
+    Karras et al. 2022 (arXiv:2206.00364) algorithm 1: two evaluations a step, one in the last.
+    """
+    for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        signal_t, signal_s = schedule.at(t) ** 0.5, schedule.at(s) ** 0.5
+        step = (1 / schedule.at(s) - 1) ** 0.5 - (1 / schedule.at(t) - 1) ** 0.5
+        x0, eps = predict(xt, t)
+        if on_step:
+            on_step(t, xt, x0)
+        euler = signal_s * (xt / signal_t + step * eps)
+        if s < 0:
+            return euler
+        x0, eps_s = predict(euler, s)
+        if on_step:
+            on_step(s, euler, x0)
+        xt = signal_s * (xt / signal_t + step * (eps + eps_s) / 2)
+    return xt
+
+
+def dpmpp(
+    predict: Predict,
+    xt: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    noise: Noise,
+    config: SamplerConfig,
+    on_step: OnStep | None = None,
+    *,
+    order: int,
+    stochastic: bool,
+) -> Tensor:
+    """DPM-Solver++, "multistep", of the probability flow or, `stochastic`, of the reverse process.
+
+    The order grows with the estimates there are, and falls to 1 in the last step, which ends where lambda is infinite.
+    """
+    estimates: list[Estimate] = []
+    for left, t, s in zip(range(len(timesteps), 0, -1), timesteps, [*timesteps[1:], -1], strict=True):
+        x0, _ = predict(xt, t)
+        if on_step:
+            on_step(t, xt, x0)
+        estimates = [(schedule.half_log_snr(t), x0), *estimates][: min(order, left)]
+        xt, sigma = dpmpp_step(schedule, xt, estimates, t, s, stochastic=stochastic)
+        if sigma > 0:
+            xt = xt + sigma * noise()
+    return xt
+
+
+def unipc(
+    predict: Predict,
+    xt: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    noise: Noise,
+    config: SamplerConfig,
+    on_step: OnStep | None = None,
+    *,
+    order: int = 3,
+) -> Tensor:
+    """UniPC-3: what was predicted for t is corrected by the estimate there, which costs no evaluation of its own."""
+    estimates: list[Estimate] = []
+    before, x_before = timesteps[0], xt
+    for left, t, s in zip(range(len(timesteps), 0, -1), timesteps, [*timesteps[1:], -1], strict=True):
+        x0, _ = predict(xt, t)
+        if on_step:
+            on_step(t, xt, x0)
+        if estimates:
+            xt = unipc_step(schedule, x_before, estimates, before, t, x0)
+        estimates = [(schedule.half_log_snr(t), x0), *estimates][: min(order, left)]
+        before, x_before = t, xt
+        xt = unipc_step(schedule, xt, estimates, t, s)
+    return xt
+
+
+SAMPLERS: dict[SamplerName, Sampler] = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "dpmpp_2m": partial(dpmpp, order=2, stochastic=False),
+    "dpmpp_3m": partial(dpmpp, order=3, stochastic=False),
+    "dpmpp_2m_sde": partial(dpmpp, order=2, stochastic=True),
+    "dpmpp_3m_sde": partial(dpmpp, order=3, stochastic=True),
+    "unipc": unipc,
+    "heun": heun,
+}
 
 
 class ImageNoise:
@@ -121,8 +232,14 @@ def run_sampler(
     xt: Tensor,
     noise: Noise,
     on_step: OnStep | None = None,
+    start: int | None = None,
 ) -> Tensor:
-    """Take x_T `[B, C, H, W]` to x_0 by `config.sampler` in `config.steps` evaluations."""
-    timesteps = spaced_timesteps(schedule.steps, config.steps)
+    """Take x_T `[B, C, H, W]` to x_0 by `config.sampler` in `config.steps` steps; with `start`, from x at that t.
+
+    From `start` those steps are taken that lie below it, and one there.
+    """
+    timesteps = spaced_timesteps(schedule, config.steps, config.spacing)
+    if start is not None:
+        timesteps = [start, *(t for t in timesteps if t < start)]
     with torch.inference_mode():
         return SAMPLERS[config.sampler](predict, xt, schedule, timesteps, noise, config, on_step)

@@ -10,7 +10,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT, ConfigError
+from ddpm.config import STRICT
 
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.999
@@ -64,6 +64,11 @@ class NoiseSchedule:
         """alpha_bar_t; 1 for t = -1, the clean image."""
         return float(self.alpha_bar[t]) if t >= 0 else 1.0
 
+    def half_log_snr(self, t: int) -> float:
+        """lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), falling in t; infinite for t = -1."""
+        signal = self.at(t)
+        return math.log(signal / (1 - signal)) / 2 if signal < 1 else math.inf
+
     def signal_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) as float32 `[B, 1, 1, 1]` on the device of `t` `[B]`."""
         # One copy a device: to look up on the CPU would make it wait for the device at every step.
@@ -76,14 +81,3 @@ class NoiseSchedule:
         """alpha_bar_t / (1 - alpha_bar_t), the signal-to-noise ratio, `[B]`."""
         signal, noise = self.signal_noise(t)
         return (signal / noise).square().flatten()
-
-
-def spaced_timesteps(total: int, steps: int) -> list[int]:
-    """`steps` of the `total` time steps, falling, evenly spaced and always starting at T - 1 ("trailing").
-
-    Raises:
-        ConfigError: more steps than there are.
-    """
-    if not 1 <= steps <= total:
-        raise ConfigError(f"steps = {steps}: must be from 1 to the schedule's {total}")
-    return [round(total * (steps - i) / steps) - 1 for i in range(steps)]

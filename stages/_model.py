@@ -1,20 +1,23 @@
 """A trained model and the way to sample from it, as `params.yaml` asks for them."""
 
+from dataclasses import asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ddpm.config import STRICT, ConfigError, parse
 from ddpm.diffusion import Target
 from ddpm.precision import Precision, choose_precision, placed
-from ddpm.predictor import make_predictor
-from ddpm.samplers import Noise, OnStep, SamplerConfig, run_sampler
+from ddpm.predictor import Predict, PredictorConfig, make_predictor
+from ddpm.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.timesteps import Spacing
 from ddpm.unet import UNet, UNetConfig
 from stages._io import read_safetensors
 from stages._params import Params
@@ -22,15 +25,22 @@ from stages._params import Params
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SampleConfig:
-    """The section `sample`; where `sampler`, `steps`, `clip` or `variance` is empty, the model's own stands in."""
+    """The section `sample`; the model's own stands in where `sampler`, `steps`, `spacing`, `clip` or `variance` is empty.
+
+    `category` is for conditional models; empty: all in turn.
+    """
 
     count: PositiveInt
     seed: NonNegativeInt
-    sampler: Literal["ancestral", "ddim"] | None
+    sampler: SamplerName | None
     steps: PositiveInt | None
+    spacing: Spacing | None
     clip: bool | None
-    variance: Literal["small", "large"] | None
+    threshold: float | None
+    variance: Variance | None
     eta: float
+    category: str | None
+    guidance: float
     precision: Precision
 
 
@@ -39,10 +49,19 @@ class ModelSampling:
     """How a model is sampled from, `models.<name>.sampling`: from which average of its weights (0: none), and how."""
 
     ema_decay: float
-    sampler: Literal["ancestral", "ddim"]
+    sampler: SamplerName
     steps: PositiveInt
+    spacing: Spacing
     clip: bool
-    variance: Literal["small", "large"]
+    variance: Variance
+
+
+@plain_dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: what is done to the network's output, and how the sampler walks."""
+
+    predictor: PredictorConfig
+    sampler: SamplerConfig
 
 
 def model_sampling(params: Params) -> ModelSampling:
@@ -50,17 +69,15 @@ def model_sampling(params: Params) -> ModelSampling:
     return params.section(ModelSampling, "models", params.top.model, "sampling")
 
 
-def sampler_config(params: Params, sample: SampleConfig) -> SamplerConfig:
-    """The sampler that `sample` and the chosen model ask for."""
-    own = model_sampling(params)
-    values = {
-        "sampler": sample.sampler or own.sampler,
-        "steps": sample.steps or own.steps,
-        "clip": own.clip if sample.clip is None else sample.clip,
-        "variance": sample.variance or own.variance,
-        "eta": sample.eta,
-    }
-    return parse(SamplerConfig, values, "params.yaml: sample")
+def sampling(params: Params, where: str, **chosen: Any) -> Sampling:
+    """The model's own way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
+    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, **asdict(model_sampling(params))}
+    values |= {key: value for key, value in chosen.items() if value is not None}
+    predictor, sampler = (
+        {field.name: values[field.name] for field in fields(config)} for config in (PredictorConfig, SamplerConfig)
+    )
+    where = f"params.yaml: {where}"
+    return Sampling(parse(PredictorConfig, predictor, where), parse(SamplerConfig, sampler, where))
 
 
 @plain_dataclass(frozen=True)
@@ -75,44 +92,62 @@ class Model:
     image_recipe: str
     classes: list[str]
 
+    def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
+        """The network as samplers see it, for the class `label` `[B]` where it knows classes."""
+        return make_predictor(self.network, self.schedule, self.target, config, precision=self.precision, label=label)
+
     def sample(
         self,
-        config: SamplerConfig,
+        how: Sampling,
         xt: Tensor,
         noise: Noise,
         on_step: OnStep | None = None,
         label: Tensor | None = None,
+        start: int | None = None,
     ) -> Tensor:
-        """Take x_T to x_0, of the class `label` `[B]` where the network knows classes; see `samplers.run_sampler`."""
-        predict = make_predictor(
-            self.network, self.schedule, self.target, clip=config.clip, precision=self.precision, label=label
-        )
-        return run_sampler(config, predict, self.schedule, xt, noise, on_step)
+        """Take x_T, or x at `start`, to x_0, of the class `label` `[B]`; see `samplers.run_sampler`."""
+        predict = self.predictor(how.predictor, label)
+        return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
 
 
-def load_model(folder: Path, params: Params, device: torch.device, precision: Precision) -> Model:
-    """Load from FOLDER the average that the chosen model is sampled from.
-
-    All that describes the network comes from its metadata, not from `params.yaml`.
+def weights_file(weights: Path, params: Params) -> Path:
+    """WEIGHTS if it is a file, else the average in that folder which the chosen model is sampled from.
 
     Raises:
         ConfigError: there is no such average.
     """
+    if weights.is_file():
+        return weights
     decay = model_sampling(params).ema_decay
-    weights = folder / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
-    if not weights.exists():
-        there = ", ".join(sorted(path.name for path in folder.glob("*.safetensors"))) or "nothing"
+    file = weights / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
+    if not file.exists():
+        there = ", ".join(sorted(path.name for path in weights.glob("*.safetensors"))) or "no weights"
         raise ConfigError(
-            f"params.yaml: models.{params.top.model}.sampling.ema_decay = {decay}: {folder} has {there}; "
+            f"params.yaml: models.{params.top.model}.sampling.ema_decay = {decay}: {weights} has {there}; "
             "0 is the weights of the last step"
         )
-    tensors, settings = read_safetensors(weights)
-    shape = parse(UNetConfig, settings["network"], f"{weights}: network")
+    return file
+
+
+def load_model(weights: Path, params: Params, device: torch.device, precision: Precision) -> Model:
+    """Load the network in WEIGHTS, a file or a folder; all that describes it comes from there, not from `params.yaml`.
+
+    Raises:
+        ConfigError: no weights are there, or others than `train` writes.
+    """
+    file = weights_file(weights, params)
+    try:
+        tensors, settings = read_safetensors(file)
+    except SafetensorError as error:
+        raise ConfigError(f"{file}: no weights in safetensors format: {error}") from None
+    if "network" not in settings:
+        raise ConfigError(f"{file}: no weights that stage train has written: its metadata doesn't say of what network")
+    shape = parse(UNetConfig, settings["network"], f"{file}: network")
     network = UNet(shape, settings["size"], len(settings["classes"]))
     network.load_state_dict(tensors)
     return Model(
         network=placed(network, device).eval(),
-        schedule=NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{weights}: diffusion")),
+        schedule=NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion")),
         target=settings["recipe"]["target"],
         precision=choose_precision(precision, device),
         shape=(3, settings["size"], settings["size"]),

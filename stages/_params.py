@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -14,7 +15,19 @@ T = TypeVar("T")
 
 FILE = Path("params.yaml")
 SCALARS = ("data", "model", "epochs", "seed")
-MAPS = ("sources", "models", "extract", "diffusion", "train", "sample", "interpolate", "rank", "evaluate", "runtime")
+MAPS = (
+    "sources",
+    "models",
+    "extract",
+    "diffusion",
+    "train",
+    "sample",
+    "interpolate",
+    "rank",
+    "evaluate",
+    "likelihood",
+    "runtime",
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -82,12 +95,29 @@ class Params:
         return found
 
 
-def read_params() -> Params:
-    """Read `params.yaml` as YAML 1.2: `1e-05`, as `dvc exp run -S` writes it, is a number there."""
+def read_params(changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Params:
+    """Read `params.yaml` as YAML 1.2: `1e-05`, as `dvc exp run -S` writes it, is a number there.
+
+    `changes` are put over sections of it, by section.
+    """
     try:
         values = YAML(typ="safe").load(FILE)
     except YAMLError as error:
         raise ConfigError(f"{FILE}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, Mapping):
         raise ConfigError(f"{FILE}: must hold a mapping")
-    return Params(values)
+    params = Params(values)
+    return Params({**values, **{name: {**params.mapping(name), **changed} for name, changed in changes.items()}})
+
+
+def read_value(text: str, where: str, *, listed: bool) -> Any:
+    """A value as it may stand in `params.yaml`: 3, true, ddim, [lerp, slerp] or nothing; if `listed`, one is a list.
+
+    Raises:
+        ConfigError: what stands at `where` is no such thing.
+    """
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError:
+        raise ConfigError(f"{where} = {text!r}: not YAML") from None
+    return [value] if listed and not isinstance(value, list) else value

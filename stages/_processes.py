@@ -4,12 +4,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from ddpm.config import ConfigError
 from stages._main import StageError, first_process
+
+PATIENCE = timedelta(days=1)
+"""How long one waits for another that is at work; that one has ended is noticed at once."""
 
 
 @contextmanager
@@ -23,7 +27,8 @@ def distributed() -> Iterator[None]:
         yield
         return
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     except (ValueError, dist.DistError) as error:
         reason = str(error).splitlines()[0]
         raise StageError(f"WORLD_SIZE is set, but not as torchrun sets the environment: {reason}") from None

@@ -1,7 +1,8 @@
 """What ranking by LPIPS asks for, and the number of the report that it is compared with."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
@@ -12,17 +13,18 @@ REPORT_BEST_SIX = (0.29, 0.32)
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RankConfig:
-    """`net`: the network behind LPIPS; `best`: samples to show; `pairs`: random pairs of real images to compare with.
+    """`net`: the network behind LPIPS; `input_size`: the square that images are resized to for it, if at all.
 
-    `seed` draws those pairs and the held-out images. It is not the top-level seed, so that runs which differ in that
-    one are measured with the same yardstick.
+    `flips`: count a training image mirrored where that is nearer; `best`: samples to show; `pairs`: random pairs of
+    training images; `flag_rate`: share of real images that may be taken for copies. `seed` draws the pairs and the
+    images to leave out. It is not the top-level seed, so that runs which differ in that one are measured with the same
+    yardstick.
     """
 
     net: Literal["alex", "vgg"]
-    best: int
-    pairs: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.best < 1 or self.pairs < 2 or self.seed < 0:
-            raise ValueError("best must be at least 1, pairs at least 2 and seed at least 0")
+    input_size: Annotated[int, Field(ge=32, le=512)] | None
+    flips: bool
+    best: PositiveInt
+    pairs: Annotated[int, Field(ge=2)]
+    flag_rate: Annotated[float, Field(gt=0, lt=1)]
+    seed: NonNegativeInt

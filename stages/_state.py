@@ -2,9 +2,9 @@
 
 It lies in the checkout that the user works in, also when DVC runs the stage in a temporary copy, so that
 `dvc exp run --temp` and `--queue` continue too. It can't change a result: a continued run gives the bytes of an
-uninterrupted one. Each run has a folder with `run.json`, which describes it, `state.pt` and `lock`; the `KEEP` folders
-last worked on stay, and older ones go when a run starts, unless a process holds them. Of several processes of one run
-the first alone reads and writes.
+uninterrupted one. Each run has a folder with `run.json`, which describes it, `lock` and what is kept, of training
+`state.pt`; the `KEEP` folders last worked on stay, and older ones go when a run starts, unless a process holds them. Of
+several processes that train the first alone reads and writes.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,18 +21,12 @@ from typing import Any, NamedTuple
 import torch
 
 from ddpm.processes import from_first
-from stages._io import replacing, write_text
+from stages._io import digest, replacing, write_text
 from stages._main import StageError, first_process
 from stages._processes import together
 
 KEEP = 3
 """How many runs' states are kept."""
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def code_digests() -> dict[str, str]:
@@ -89,30 +83,41 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
     Raises:
         StageError: another process works on it, or nothing can be written there.
     """
+    with together():
+        lender = _lender(root, identity, lent_steps) if first_process() else None
     run = {"epochs": epochs, "identity": identity}
-    folder = root / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
-    lender = None
-    with ExitStack() as held:
-        with together():
-            if first_process():
-                try:
-                    held.enter_context(_locked(folder))
-                    write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
-                    lender = _lender(folder, lent_steps)
-                    _prune(root, used=[path for path in (lender, folder) if path])
-                except OSError as error:
-                    raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
+    with run_folder(root, run, "training the same run", used=[lender] if lender else []) as folder:
         yield WorkingState(folder, lender)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def run_folder(root: Path, run: Mapping[str, Any], doing: str, used: Sequence[Path] = ()) -> Iterator[Path]:
+    """The folder under `root` of the run that `run` describes; those `used` stay too.
+
+    Raises:
+        StageError: another process, `doing` the same, has it, or nothing can be written there.
+    """
+    folder = root / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+    with ExitStack() as held:
+        with together():
+            if first_process():
+                try:
+                    held.enter_context(_locked(folder, doing))
+                    write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
+                    _prune(root, used=[*used, folder])
+                except OSError as error:
+                    raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path, doing: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StageError(f"another process is training the same run in {folder}; wait for it or stop it") from None
+            raise StageError(f"another process is {doing} in {folder}; wait for it or stop it") from None
         yield
 
 
@@ -125,10 +130,10 @@ def step_of(file: Path) -> int:
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)["step"]  # mapped: the rest isn't read
 
 
-def _lender(folder: Path, steps: int) -> Path | None:
-    """The folder of the run with the most steps, up to `steps`, that differs from that of `folder` in its epochs."""
-    identity = _described(folder)["identity"]
-    states = [file.with_name("state.pt") for file in folder.parent.glob("*/run.json")]
+def _lender(root: Path, identity: Mapping[str, Any], steps: int) -> Path | None:
+    """The folder of the run with the most steps, up to `steps`, of those that `identity` describes but for epochs."""
+    identity = json.loads(json.dumps(identity))  # where tuples are lists
+    states = [file.with_name("state.pt") for file in root.glob("*/run.json")]
     alike = [file for file in states if file.exists() and _described(file.parent)["identity"] == identity]
     lent = {file.parent: step_of(file) for file in alike}
     return max((path for path in lent if lent[path] <= steps), key=lambda path: lent[path], default=None)

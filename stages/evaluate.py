@@ -1,44 +1,47 @@
 """Compare the samples with held-out images as distributions, and real images with them in the same way."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lpips
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
 from ddpm.config import STRICT
 from ddpm.images import to_model_range
-from ddpm.metrics import CHANNELS, Estimate, colour_drift, kid, mean_pairwise, precision_recall
+from ddpm.metrics import Estimate, colour_drift, frechet, kid, mean_pairwise, precision_recall, require_full_rank
 from ddpm.perceptual import embed, load_lpips, pooled_features, squared_distances
 from ddpm.rng import numpy_stream
-from stages._figures import REAL, SAMPLES, save_figure
+from stages._evaluation_figures import colours_figure, estimates_figure, factors_figure
+from stages._factors import FACTORS, compare_factors, predict_factors, read_factors
+from stages._figures import save_figure
 from stages._images import open_alike
+from stages._inception import DIMENSIONS, inception_features, load_inception
 from stages._io import read_safetensors, write_json
-from stages._main import StageError, run, setup
+from stages._main import StageError, progress, run, setup
 from stages._params import read_params
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
-TITLES = {
-    "kid": "KID (0 is best)",
-    "precision": "precision",
-    "recall": "recall",
-    "diversity": "diversity: mean LPIPS",
-}
+CHUNK = 1024
+"""Images in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EvaluateConfig:
-    """`neighbourhood`: the k of precision and recall; `seed` draws the training images that are measured as well."""
+    """`neighbourhood`: the k of precision and recall; `inception`: the file of its weights, without which no FID is.
 
-    neighbourhood: int
-    seed: int
+    `seed` draws the training images that are measured as well, and the bootstrap.
+    """
 
-    def __post_init__(self) -> None:
-        if self.neighbourhood < 1 or self.seed < 0:
-            raise ValueError("neighbourhood must be at least 1 and seed at least 0")
+    neighbourhood: PositiveInt
+    seed: NonNegativeInt
+    inception: str | None
 
 
 def main(
@@ -50,69 +53,96 @@ def main(
     val_index: Path,
     trunk: Path,
     metrics: Path,
-    figure: Path,
+    kid_figure: Path,
+    precision_recall_figure: Path,
+    diversity_figure: Path,
+    colour_figure: Path,
+    factor_figure: Path,
 ) -> None:
-    """Write the metrics of the samples against `val`, and those of as many training images beside them."""
+    """Write the metrics of the samples against `val`, and of as many training images beside them, with figures."""
     params = read_params()
-    config = params.section(EvaluateConfig, "evaluate")
+    config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
     tensors, metadata = read_safetensors(trunk)
-    model = load_lpips(tensors, metadata["net"]).to(setup(params))
+    model = load_lpips(tensors, metadata["net"]).to(device)
     ours, real, reference = open_alike({samples: samples_index, train: train_index, val: val_index})
     smallest = min(len(ours), len(real), len(reference))
     if smallest <= max(config.neighbourhood, 2):
         raise StageError(f"{smallest} images; evaluate.neighbourhood = {config.neighbourhood} needs more")
-    drawn = real[np.sort(numpy_stream(config.seed, "evaluate: real").permutation(len(real))[: len(ours)])]
-    features = FEATURES[metadata["net"]]
-    found, colours, values = {}, {}, {}
-    for name, images in {"samples": ours, "real": drawn}.items():
-        found[name] = _measure(model, images, reference, config.neighbourhood, features)
-        colours[name] = colour_drift(images, reference)
-        estimates = {metric: asdict(estimate) for metric, estimate in found[name].items()}
-        values[name] = {**estimates, "colour_drift": {**colours[name], "n": len(images)}}
-    write_json(metrics, {**values, "reference_images": len(reference)})
-    save_figure(figure, _figure(found, colours))
-
-
-def _measure(
-    model: lpips.LPIPS, images: np.ndarray, reference: np.ndarray, neighbourhood: int, features: str
-) -> dict[str, Estimate]:
-    ours, theirs = (pooled_features(model, to_model_range(each)) for each in (images, reference))
-    precision, recall = precision_recall(ours, theirs, neighbourhood)
-    phi = embed(model, to_model_range(images))
-    return {
-        f"kid_{features}": kid(ours, theirs),
-        f"precision_{features}": precision,
-        f"recall_{features}": recall,
-        "diversity_lpips": mean_pairwise(squared_distances(phi, phi)),
+    order = numpy_stream(config.seed, "evaluate: real").permutation(len(real))
+    drawn, rest = np.sort(order[: len(ours)]), np.sort(order[len(ours) :])
+    compared, network = {"samples": ours, "real": real[drawn]}, FEATURES[metadata["net"]]
+    extract = functools.partial(_features, model)
+    features = {name: extract(images) for name, images in {**compared, "held_out": reference}.items()}
+    found = {
+        name: _measured(features[name], features["held_out"], config.neighbourhood, network)
+        | {"diversity_lpips": _diversity(model, images)}
+        for name, images in compared.items()
     }
+    drifts = {name: colour_drift(images, reference) for name, images in compared.items()}
+    learnt, held_out = read_factors(train_index).iloc[rest], read_factors(val_index)
+    known = [name for name in FACTORS if name in learnt and name in held_out and len(rest)]
+    predicted = predict_factors(features, extract(real[rest]), learnt[known]) if known else {}
+    inception = functools.partial(_inception_features, config.inception, device) if config.inception else None
+    values: dict[str, Any] = {name: _nested({**found[name], "colour_drift": drifts[name]}) for name in compared}
+    values["reference_images"] = len(reference)
+    values["frechet"] = {
+        f"fd_{network}": _frechet(features["samples"].shape[1], ours, real, extract),
+        "fid_inception": _frechet(DIMENSIONS, ours, real, inception),
+    }
+    if known:
+        values["factors"] = compare_factors(predicted, held_out, config.seed)
+    write_json(metrics, values)
+    kids, precisions, recalls, diversities = (
+        {name: found[name][metric] for name in compared} for metric in found["samples"]
+    )
+    save_figure(kid_figure, estimates_figure({"KID": kids}, best=0))
+    save_figure(precision_recall_figure, estimates_figure({"precision": precisions, "recall": recalls}))
+    save_figure(diversity_figure, estimates_figure({"mean LPIPS of pairs": diversities}))
+    save_figure(colour_figure, colours_figure(drifts))
+    save_figure(factor_figure, factors_figure(predicted))
 
 
-def _figure(found: dict[str, dict[str, Estimate]], colours: dict[str, dict[str, dict[str, float]]]) -> Figure:
-    """One panel per metric, samples beside real images, and one for the mean colours."""
-    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
-    *axes, last = figure.subplots(1, len(found["samples"]) + 1, width_ratios=[1] * len(found["samples"]) + [1.5])
-    for axis, name in zip(axes, found["samples"], strict=True):
-        _estimates(axis, {"samples": found["samples"][name], "real": found["real"][name]})
-        axis.set_title(TITLES[name.partition("_")[0]])
-        if name.startswith(("precision", "recall")):
-            axis.set_ylim(0, 1.03)
-    for offset, (name, colour) in zip((-0.2, 0.2), (("samples", SAMPLES), ("real", REAL)), strict=True):
-        means = colours[name]["mean"]
-        last.bar(np.arange(3) + offset, [means[channel] for channel in CHANNELS], 0.38, color=colour, label=name)
-    last.axhline(0, color="#888888", linewidth=0.8)
-    last.set_xticks(range(3), CHANNELS)
-    last.set_title("mean colour less held-out")
-    last.set_ylabel("levels of 255")
-    return figure
+def _features(model: lpips.LPIPS, images: np.ndarray) -> Tensor:
+    """`pooled_features` of uint8 `[N, H, W, 3]` on the CPU, `[N, D]`."""
+    parts = []
+    with progress(len(images), "img", label="features") as bar:
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            parts.append(pooled_features(model, to_model_range(chunk)).cpu())
+            bar.update(len(chunk))
+    return torch.cat(parts)
 
 
-def _estimates(axis: Axes, estimates: dict[str, Estimate]) -> None:
-    for place, (estimate, colour) in enumerate(zip(estimates.values(), (SAMPLES, REAL), strict=True)):
-        below, above = estimate.value - estimate.low, estimate.high - estimate.value
-        axis.errorbar(place, estimate.value, [[below], [above]], fmt="o", color=colour, capsize=4, markersize=6)
-        axis.annotate(f"{estimate.value:.3g}", (place, estimate.value), (7, 0), textcoords="offset points", va="center")
-    axis.set_xticks(range(len(estimates)), list(estimates))
-    axis.set_xlim(-0.4, len(estimates) + 0.1)
+def _inception_features(weights: str, device: torch.device, images: np.ndarray) -> Tensor:
+    return inception_features(load_inception(Path(weights), device), images)
+
+
+def _measured(ours: Tensor, theirs: Tensor, neighbourhood: int, network: str) -> dict[str, Estimate]:
+    """What the `network`'s features `[M, D]` and `[N, D]` say of a set."""
+    precision, recall = precision_recall(ours, theirs, neighbourhood)
+    return {f"kid_{network}": kid(ours, theirs), f"precision_{network}": precision, f"recall_{network}": recall}
+
+
+def _diversity(model: lpips.LPIPS, images: np.ndarray) -> Estimate:
+    phi = embed(model, to_model_range(images))
+    return mean_pairwise(squared_distances(phi, phi))
+
+
+def _frechet(
+    dimensions: int, ours: np.ndarray, real: np.ndarray, extract: Callable[[np.ndarray], Tensor] | None
+) -> dict[str, Any]:
+    """The samples' distance to all training images, as is the custom, or the words why there is none."""
+    try:
+        require_full_rank(len(ours), len(real), dimensions)
+    except ValueError as error:
+        return {"refused": str(error)}
+    if extract is None:
+        return {"refused": "evaluate.inception names no weights"}
+    return {**asdict(frechet(extract(ours), extract(real))), "training_images": len(real)}
+
+
+def _nested(values: Any) -> Any:
+    return asdict(values) if isinstance(values, Estimate) else {name: _nested(each) for name, each in values.items()}
 
 
 if __name__ == "__main__":

@@ -1,108 +1,224 @@
-"""Stage `interpolate`: images between two images, by interpolating the noise that they start from."""
+"""Stage `interpolate`: images between two noises and between two real images, and how each method's paths run."""
 
-from dataclasses import replace
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from lpips import LPIPS
 from matplotlib.figure import Figure
-from pydantic import Field, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT
-from ddpm.images import to_model_range, to_uint8
-from ddpm.interpolation import PATHS
-from ddpm.perceptual import load_lpips, pair_distances
-from ddpm.samplers import ImageNoise, SamplerConfig
+from ddpm.images import tile_grid, to_model_range
+from ddpm.metrics import mean
+from ddpm.neighbours import nearest
+from ddpm.path_metrics import detail, path_metrics, rms_error
+from ddpm.perceptual import Metric, load_lpips
+from ddpm.rng import numpy_stream
 from stages._figures import save_figure, strip_figure
-from stages._io import read_safetensors, write_json, write_npy
-from stages._main import progress, run, setup
-from stages._model import Model, SampleConfig, load_model, sampler_config
+from stages._images import open_images, require_one_recipe
+from stages._io import read_safetensors, write_animation, write_json, write_npy
+from stages._main import StageError, progress, run, setup
+from stages._model import SampleConfig, load_model
 from stages._params import read_params
+from stages._paths import Drawn, InterpolateConfig, between_images, between_noises
+
+T = TypeVar("T", np.ndarray, Tensor)
+
+ANIMATED = 4
+"""Pairs in the animation, side by side."""
+
+SAMPLERS = {
+    "ancestral": "ancestral, fresh",
+    "ancestral_shared": "ancestral, shared",
+    "ddim": "DDIM",
+    "own": "the model's own",
+}
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class InterpolateConfig:
-    """Every path with every sampler, for `pairs` pairs of noises; `frames` counts the two ends and has a middle."""
+def main(
+    weights: Path,
+    *,
+    changes: Mapping[str, Any],
+    trunk: Path | None = None,
+    train: Path | None = None,
+    train_index: Path | None = None,
+    val: Path | None = None,
+    val_index: Path | None = None,
+    noise_frames: Path = Path("interpolation.npy"),
+    real_frames: Path = Path("interpolation_real.npy"),
+    metrics: Path = Path("interpolate.json"),
+    figure: Path = Path("interpolation.png"),
+    real_figure: Path = Path("interpolation_real.png"),
+    animation: Path = Path("interpolation_animated.png"),
+) -> None:
+    """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it, into NOISE_FRAMES.
 
-    pairs: PositiveInt
-    frames: Annotated[int, Field(ge=3)]
-    seed: NonNegativeInt
-    paths: Annotated[tuple[Literal["lerp", "slerp"], ...], Field(min_length=1)]
-    samplers: Annotated[tuple[Literal["ancestral", "ddim"], ...], Field(min_length=1)]
-    steps: PositiveInt | None
-
-    def __post_init__(self) -> None:
-        if self.frames % 2 == 0:
-            raise ValueError(f"frames = {self.frames}: must be odd")
-        for names in (self.paths, self.samplers):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{', '.join(names)}: each once")
-
-
-def main(weights: Path, trunk: Path, frames: Path, metrics: Path, figure: Path) -> None:
-    """Interpolate noise for the model in the folder WEIGHTS into FRAMES; METRICS measure each path.
-
-    FRAMES are uint8 [methods, pairs, frames, H, W, 3], those of a conditional model without a class.
+    A FIGURE shows every method, an ANIMATION the last path by DDIM. Given training and held-out images with their
+    tables, and the TRUNK of LPIPS, held-out images are interpolated too, into REAL_FRAMES, and METRICS measure all
+    paths. Frames are uint8 [methods, pairs, frames, H, W, 3], those of a conditional model without a class.
     """
-    params = read_params()
+    params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
-    sample = replace(params.section(SampleConfig, "sample"), steps=config.steps)
-    model = load_model(weights, params, device, sample.precision)
-    tensors, metadata = read_safetensors(trunk)
-    lpips = load_lpips(tensors, metadata["net"])
-    ends = ImageNoise(config.seed, "interpolate", range(2 * config.pairs), model.shape, device)()
-    weight = torch.linspace(0, 1, config.frames, device=device)
-    drawn, measured = [], {}
-    for path, sampler in product(config.paths, config.samplers):
-        noises = torch.cat([PATHS[path](a, b, weight) for a, b in zip(ends[::2], ends[1::2], strict=True)])
-        images = draw(model, sampler_config(params, replace(sample, sampler=sampler)), noises, config.seed)
-        drawn.append(images.reshape(config.pairs, config.frames, *images.shape[1:]))
-        measured[f"{path}_{sampler}"] = measure(noises.unflatten(0, (config.pairs, config.frames)), drawn[-1], lpips)
-    write_npy(frames, np.stack(drawn))
-    write_json(metrics, measured)
-    save_figure(figure, compare(drawn, list(measured)))
+    model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    recipe = {weights: model.image_recipe}
+    real = open_real((trunk, train, train_index, val, val_index), recipe, config, device)
+    noise = between_noises(model, params, config, device)
+    found: dict[str, Any] = {}
+    if real:
+        images = between_images(model, params, config, to_model_range(real.held_out).to(device))
+        found = measure(real, noise, images)
+        write_npy(real_frames, np.stack([drawn.images for drawn in images.values()]))
+        write_json(metrics, found)
+        save_figure(real_figure, real_rows(images, real.held_out, found["real"], config.shown))
+    write_npy(noise_frames, np.stack([drawn.images for drawn in noise.values()]))
+    save_figure(figure, noise_rows(noise, found.get("noise", {}), config))
+    *_, last = noise.values()
+    write_animation(animation, there_and_back(noise.get(f"{config.paths[-1]}_ddim", last).images), milliseconds=150)
 
 
-def draw(model: Model, config: SamplerConfig, noises: Tensor, seed: int) -> np.ndarray:
-    """The image of each noise; a sampler that needs more noise gets fresh noise for each frame, as the report's did."""
-    fresh = ImageNoise(seed, "interpolate/steps", range(len(noises)), model.shape, noises.device)
-    with progress(len(noises) * config.steps, "eval", label=f"interpolate, {config.sampler}") as bar:
+class Real(NamedTuple):
+    """LPIPS, the training images, and the held-out images to interpolate between, uint8 `[2 * pairs, H, W, 3]`."""
 
-        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
-            bar.update(len(xt))
-
-        return to_uint8(model.sample(config, noises, fresh, on_step))
+    metric: Metric
+    train: np.ndarray
+    held_out: np.ndarray
 
 
-def measure(noises: Tensor, images: np.ndarray, lpips: LPIPS) -> dict[str, Any]:
-    """How far the path leaves the shell of noise, and how evenly its images change from frame to frame.
+def open_real(
+    paths: tuple[Path | None, ...], model: Mapping[Path, str], config: InterpolateConfig, device: torch.device
+) -> Real | None:
+    """What is measured with; `paths` are in the order of `main`, `model` has the recipe of images that it takes.
 
-    The largest step over the mean one is 1 for an even path; a jump makes it large.
+    Raises:
+        StageError: some of the paths are missing, what they name doesn't belong together, or is too little.
     """
-    norms = noises.flatten(2).norm(dim=2).mean(dim=0)  # [frames]
-    pixels = to_model_range(images.reshape(-1, *images.shape[2:])).unflatten(0, images.shape[:2])
-    steps = pair_distances(lpips, pixels[:, :-1].flatten(0, 1), pixels[:, 1:].flatten(0, 1))
-    steps = steps.unflatten(0, (len(images), -1))  # [pairs, frames - 1]
+    given = [path for path in paths if path]
+    if not given:
+        return None
+    if len(given) < len(paths):
+        raise StageError("--trunk, --train, --train-index, --val and --val-index go together")
+    trunk, train, train_index, val, val_index = given
+    seen, unseen = open_images(train, train_index), open_images(val, val_index)
+    require_one_recipe({train_index: seen.recipe, val_index: unseen.recipe, **model})
+    wanted = 2 * config.pairs
+    if config.pairs < 2 or len(unseen.array) < wanted:
+        most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"
+        raise StageError(f"params.yaml: interpolate.pairs = {config.pairs}: must be from 2 to {most}")
+    tensors, metadata = read_safetensors(trunk)
+    metric = Metric(load_lpips(tensors, metadata["net"]).to(device))
+    chosen = numpy_stream(config.seed, "interpolate: held-out").permutation(len(unseen.array))[:wanted]
+    return Real(metric, seen.array, unseen.array[chosen])
+
+
+def measure(real: Real, noise: Mapping[str, Drawn], images: Mapping[str, Drawn]) -> dict[str, Any]:
+    """The metrics of each method between noises and between real images: means over pairs, with a 95 % interval.
+
+    Of the latter also how far the ends of their paths are from those images, in LPIPS and in levels of 255.
+    """
+    near = iter(training_distances(real, [*noise.values(), *images.values()]))
+    found = {
+        section: {name: measure_one(real.metric, drawn, next(near)) for name, drawn in methods.items()}
+        for section, methods in (("noise", noise), ("real", images))
+    }
+    for name, drawn in images.items():
+        ends = drawn.images[:, [0, -1]].reshape(real.held_out.shape)
+        distances, errors = real.metric.pair_distances(ends, real.held_out), rms_error(ends, real.held_out)
+        found["real"][name]["reconstruction"] = {"lpips": asdict(mean(distances)), "rmse": asdict(mean(errors))}
+    return found
+
+
+def training_distances(real: Real, methods: list[Drawn]) -> Tensor:
+    """LPIPS of first, middle and last frames to the nearest training image, mirrored or not, `[methods, pairs, 3]`."""
+    three = np.stack([three_of(drawn.images) for drawn in methods])
+    with progress(None, "img", label="interpolate, training images") as bar:
+
+        def on_block(images: int, total: int) -> None:
+            bar.total = total
+            bar.update(images)
+
+        queries = three.reshape(-1, *three.shape[3:])
+        found = nearest(real.metric, queries, real.train, 1, mirror=True, on_block=on_block)
+    return torch.from_numpy(found.distances).view(three.shape[:3])
+
+
+def measure_one(metric: Metric, drawn: Drawn, near: Tensor) -> dict[str, Any]:
+    """How far noise and images change along the paths of a method; `near` as above, `[pairs, 3]`."""
+    path = path_metrics(metric, drawn.images)
+    ends, middle = near[:, [0, 2]].mean(dim=1), near[:, 1]
+    nearness = {"ends": ends, "middle": middle, "middle_less_ends": middle - ends}
     return {
-        "noise_norm": {"ends": float(norms[[0, -1]].mean()), "middle": float(norms[len(norms) // 2])},
-        "lpips_step": {"mean": float(steps.mean()), "largest": float(steps.max()), "n": steps.numel()},
-        "pairs": len(images),
+        "noise_norm": ends_and_middle(three_of(drawn.noises).flatten(2).norm(dim=2)),
+        "detail": ends_and_middle(detail(three_of(drawn.images))),
+        "lpips_step": {"mean": float(path.steps.mean()), "largest": float(path.steps.max()), "n": path.steps.numel()},
+        "end_distance": asdict(mean(path.end_distance)),
+        "largest_over_mean": asdict(mean(path.largest_over_mean)),
+        "length_over_end_distance": asdict(mean(path.length_over_end_distance)),
+        "nearest_training": {place: asdict(mean(values)) for place, values in nearness.items()},
     }
 
 
-def compare(drawn: list[np.ndarray], names: list[str]) -> Figure:
-    """One row for each pair and method, the methods of a pair below each other."""
-    rows = np.stack(drawn, axis=1)  # [pairs, methods, frames, H, W, 3]
-    pairs, methods, frames = rows.shape[:3]
-    labels = [name.replace("_", ", ") for name in names] * pairs
-    columns = [f"{index / (frames - 1):.3g}" for index in range(frames)]
-    return strip_figure(rows.reshape(pairs * methods, *rows.shape[2:]), columns, labels, group=methods)
+def three_of(paths: T) -> T:
+    """The first, the middle and the last frame: `[pairs, frames, ...]` to `[pairs, 3, ...]`."""
+    return paths[:, [0, paths.shape[1] // 2, -1]]
+
+
+def ends_and_middle(values: Tensor) -> dict[str, float]:
+    """Means of `[pairs, 3]`."""
+    return {"ends": float(values[:, [0, 2]].mean()), "middle": float(values[:, 1].mean())}
+
+
+def noise_rows(noise: Mapping[str, Drawn], found: Mapping[str, Any], config: InterpolateConfig) -> Figure:
+    """Every method for the first pair; for the others the first path with the first sampler, the last with the rest."""
+    first, *rest = config.samplers
+    few = [f"{config.paths[0]}_{first}", *(f"{config.paths[-1]}_{sampler}" for sampler in rest)]
+    shown = min(config.shown, config.pairs)
+    rows = [(name, 0) for name in noise] + [(name, pair) for pair in range(1, shown) for name in few]
+    images = np.stack([noise[name].images[pair] for name, pair in rows])
+    labels = [label(name, found) for name, _ in rows]
+    return strip_figure(images, weights_of(config.frames), labels, group=len(config.samplers))
+
+
+def label(name: str, found: Mapping[str, Any]) -> str:
+    """The method in words, and its numbers."""
+    path = next(path for path in ("lerp_vp", "lerp", "slerp") if name.startswith(path))
+    words = [path, SAMPLERS[name.removeprefix(f"{path}_")]]
+    if name == "lerp_ancestral":
+        words[0] += " (the report's)"
+    return "\n".join([*words, *numbers(name, found)])
+
+
+def numbers(name: str, found: Mapping[str, Any]) -> list[str]:
+    """The distance of the ends and the length over it, where they were measured."""
+    if not found:
+        return []
+    ends, length = (found[name][key]["value"] for key in ("end_distance", "length_over_end_distance"))
+    return [f"ends {ends:.2f}, length {length:.1f}"]
+
+
+def real_rows(images: Mapping[str, Drawn], held_out: np.ndarray, found: Mapping[str, Any], shown: int) -> Figure:
+    """Every method for the first pairs, between the images themselves."""
+    rows, labels = [], []
+    for pair, (a, b) in enumerate(zip(held_out[::2][:shown], held_out[1::2][:shown], strict=True)):
+        for name, drawn in images.items():
+            rows.append(np.stack([a, *drawn.images[pair], b]))
+            words = "DDIM inversion\nslerp" if name == "ddim" else name.replace("encode_", "noise to t = ") + "\nlerp"
+            labels.append("\n".join([words, *numbers(name, found)]))
+    columns = ["image", *weights_of(rows[0].shape[0] - 2), "image"]
+    return strip_figure(np.stack(rows), columns, labels, group=len(images))
+
+
+def weights_of(frames: int) -> list[str]:
+    """The weight of the second end in each frame."""
+    return [f"{index / (frames - 1):.3g}" for index in range(frames)]
+
+
+def there_and_back(paths: np.ndarray) -> np.ndarray:
+    """The first of `paths` `[pairs, frames, H, W, 3]` side by side, from end to end and back, `[frames, H, W, 3]`."""
+    tiles = [tile_grid(images, columns=len(images), scale=3) for images in paths[:ANIMATED].swapaxes(0, 1)]
+    return np.stack([*tiles, *tiles[-2:0:-1]])
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, InterpolateConfig, "interpolate")

@@ -1,27 +1,34 @@
-"""Rank samples by their LPIPS distance to the nearest training image, as the report picks its best six."""
+"""Stage `rank`: LPIPS of samples to training images, as the report picks its best six, and which samples are copies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import lpips
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
 
-from ddpm.images import to_model_range
-from ddpm.perceptual import load_lpips, nearest, pair_distances, random_pairs
+from ddpm.copies import copy_distances, p_values, threshold
+from ddpm.duplicates import Images
+from ddpm.metrics import mean, share
+from ddpm.neighbours import OnBlock, nearest, take
+from ddpm.perceptual import BLOCK, Metric, load_lpips, random_pairs
 from ddpm.rng import numpy_stream
-from stages._figures import HELD_OUT, REAL, REPORT, SAMPLES, save_figure
-from stages._images import open_alike
+from stages._figures import save_figure
 from stages._io import read_safetensors, write_csv, write_json
-from stages._main import StageError, progress, run, setup
+from stages._main import StageError, first_process, progress, run, setup
 from stages._params import read_params
-from stages._ranking import REPORT_BEST_SIX, RankConfig
+from stages._processes import distributed, together
+from stages._rank_figures import best_figure, histogram_figure
+from stages._rank_sets import Sets, open_sets
+from stages._ranking import RankConfig
 
-CHUNK = 1024  # images in memory at once
-NEIGHBOURS = 2  # of each sample; how far the second is tells a copy from a common motif
+SETS = ("samples", "held_out", "left_out")
+
+CANDIDATES = 8
+"""Training images among which the original of a copy is looked for: by LPIPS that of a shifted copy came fifth."""
 
 
 def main(
@@ -31,125 +38,164 @@ def main(
     train_index: Path,
     val: Path,
     val_index: Path,
+    duplicates: Path,
     trunk: Path,
     neighbours: Path,
     metrics: Path,
     figure: Path,
     histogram: Path,
 ) -> None:
-    """Write each sample's nearest training image, the best samples beside theirs, and what real images give."""
+    """Write the NEIGHBOURS of each sample, METRICS of samples and real images, and the best beside what they are near.
+
+    `torchrun --nproc-per-node=4 -m stages.rank` shares the work.
+    """
     params = read_params()
     config = params.section(RankConfig, "rank")
-    tensors, metadata = read_safetensors(trunk)
-    model = load_lpips(tensors, metadata["net"]).to(setup(params))
-    ours, real, unseen = open_alike({samples: samples_index, train: train_index, val: val_index})
-    if len(ours) < config.best:
-        raise StageError(f"params.yaml: rank.best = {config.best}: there are {len(ours)} samples in {samples}")
-    if len(real) < NEIGHBOURS:
-        raise StageError(f"{train}: {len(real)} training image; at least {NEIGHBOURS} are needed")
-    # As many as there are samples, so that the two distributions can be laid side by side.
-    held_out = unseen[np.sort(numpy_stream(config.seed, "rank: held-out").permutation(len(unseen))[: len(ours)])]
-    distances, rows = nearest(model, to_model_range(np.concatenate([ours, held_out])), _chunks(real), NEIGHBOURS)
-    pairs = random_pairs(len(real), config.pairs, numpy_stream(config.seed, "rank: pairs"))
-    table = _table(distances[: len(ours)].numpy(), rows[: len(ours)].numpy())
-    found = {
-        "samples": distances[: len(ours), 0].numpy(),
-        "held_out": distances[len(ours) :, 0].numpy(),
-        "real_pairs": _pair_distances(model, real, pairs).numpy(),
-    }
-    best = table.head(config.best)
-    write_csv(neighbours, table)
-    write_json(metrics, {"best": _summary(best["distance"].to_numpy()), **{k: _summary(v) for k, v in found.items()}})
-    save_figure(figure, _best_figure(best, ours, real))
-    save_figure(histogram, _histogram_figure(found, config.best))
+    with distributed():
+        with together():
+            tensors, metadata = read_safetensors(trunk)
+            metric = Metric(load_lpips(tensors, metadata["net"]).to(setup(params)), config.input_size)
+            pairs = (samples, samples_index), (train, train_index), (val, val_index)
+            sets = open_sets(*pairs, duplicates, config.seed)
+            if len(sets.samples) < config.best:
+                raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} samples")
+        table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
+        ranked = ranked_samples(metric, sets, table, config.flips)
+    if first_process():
+        chosen = selections(ranked, config.best)
+        distances = by_set(table, "distance") | {"real_pairs": pair_distances(metric, sets.train, config)}
+        found = summary(table, chosen, distances, config.flag_rate)
+        size = config.input_size or sets.samples.shape[1]
+        write_csv(neighbours, ranked.round(6))
+        write_json(metrics, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
+        save_figure(figure, best_figure(chosen, sets, config.best))
+        copies = by_set(table, "copy_distance")
+        save_figure(histogram, histogram_figure(distances, copies, config.best, found["copies"]["limit"]))
 
 
-def _chunks(images: np.ndarray) -> Iterator[Tensor]:
-    with progress(len(images), "img", label="training images") as bar:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            yield to_model_range(chunk)
-            bar.update(len(chunk))
-
-
-def _pair_distances(model: lpips.LPIPS, images: np.ndarray, pairs: np.ndarray) -> Tensor:
-    parts = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    return torch.cat(
-        [pair_distances(model, *(to_model_range(images[rows]) for rows in part.T)).cpu() for part in parts]
-    )
-
-
-def _table(distances: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
-    """One row per sample, the nearest to the training images first; numbers of images count from 0."""
+def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
+    """A row for each sample, held-out image and training image that is left out: what it is near in training."""
+    parts = sets.samples, sets.val[sets.held_out], take(sets.train, sets.left_out)
+    images = np.concatenate(parts)
+    own = np.full(len(images), -1)
+    own[-len(sets.left_out) :] = sets.left_out
+    k = min(CANDIDATES, len(sets.train) - 1)
+    with bar("training images") as on_block:
+        found = nearest(metric, images, sets.train, k, mirror=flips, own=own, on_block=on_block)
+    copies = copy_distances(images, sets.train, found.rows)
+    original = copies.argmin(axis=1)
+    # The second is no near duplicate of the first; where all are, it is the last.
+    other = sets.group[found.rows] != sets.group[found.rows[:, :1]]
+    second = np.where(other.any(axis=1), other.argmax(axis=1), k - 1)
+    each = np.arange(len(images))
     table = pd.DataFrame(
         {
-            "sample": np.arange(len(rows)),
-            "neighbour": rows[:, 0],
-            "distance": distances[:, 0].astype(float).round(6),
-            "second_neighbour": rows[:, 1],
-            "second_distance": distances[:, 1].astype(float).round(6),
+            "set": np.repeat(SETS, [len(part) for part in parts]),
+            "distance": found.distances[:, 0].astype(float),
+            "neighbour": found.rows[:, 0],
+            "mirrored": found.mirrored[:, 0].astype(int),
+            "second_distance": found.distances[each, second].astype(float),
+            "second_neighbour": found.rows[each, second],
+            "copy_distance": copies[each, original].astype(float),
+            "original": found.rows[each, original],
+            "original_mirrored": found.mirrored[each, original].astype(int),
         }
     )
-    table = table.sort_values(["distance", "sample"])
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    return table
+    return table.assign(ratio=(table["distance"] / table["second_distance"]).fillna(1.0))
 
 
-def _summary(values: np.ndarray) -> dict[str, float | int]:
-    return {
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "mean": float(values.mean()),
-        "max": float(values.max()),
-        "n": len(values),
-    }
-
-
-def _best_figure(best: pd.DataFrame, samples: np.ndarray, real: np.ndarray) -> Figure:
-    """Samples above, the nearest training image of each below, the distance between them."""
-    figure = Figure(figsize=(1.35 * len(best) + 0.4, 3.4), layout="constrained")
-    axes = figure.subplots(2, len(best), squeeze=False)
-    columns = zip(axes.T, best["sample"], best["neighbour"], best["distance"], strict=True)
-    for (above, below), sample, neighbour, distance in columns:
-        above.imshow(samples[sample], interpolation="nearest")
-        above.set_title(f"sample {sample}")
-        above.set_xlabel(f"LPIPS {distance:.3f}", fontsize=10, fontweight="bold", color=SAMPLES)
-        below.imshow(real[neighbour], interpolation="nearest")
-        below.set_xlabel(f"image {neighbour}", color=REAL)
-    axes[0, 0].set_ylabel("sample", color=SAMPLES)
-    axes[1, 0].set_ylabel("nearest in training", color=REAL)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    return figure
-
-
-def _histogram_figure(found: dict[str, np.ndarray], best: int) -> Figure:
-    """One panel per distribution on one axis, each with its median, and the report's range through all of them."""
-    panels = {
-        "samples": (SAMPLES, "samples to their nearest training image"),
-        "held_out": (HELD_OUT, "held-out images to their nearest training image"),
-        "real_pairs": (REAL, "random pairs of training images"),
-    }
-    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
-    axes = figure.subplots(3, 1, sharex=True)
-    edges = np.linspace(0, max(max(values.max() for values in found.values()), REPORT_BEST_SIX[1]) * 1.02, 61)
-    for axis, (name, (colour, title)) in zip(axes, panels.items(), strict=True):
-        values, median = found[name], np.median(found[name])
-        axis.axvspan(*REPORT_BEST_SIX, color=REPORT, alpha=0.18, linewidth=0)
-        axis.hist(values, edges, weights=np.full(len(values), 1 / len(values)), color=colour, alpha=0.75)
-        axis.axvline(median, color=colour, linestyle="--", linewidth=1.2)
-        axis.set_title(f"{title}  (n = {len(values)}, median {median:.3f})", loc="left", color=colour)
-        axis.set_ylabel("share")
-    lowest = np.sort(found["samples"])[:best]
-    axes[0].plot(lowest, np.zeros(best), "v", color="black", markersize=5, clip_on=False, label=f"the {best} lowest")
-    axes[0].fill_between(
-        [], [], color=REPORT, alpha=0.18, linewidth=0, label="the report's six best, 0.29 to 0.32 (LSUN)"
+def with_tests(table: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """The table with each image's place among the held-out ones, by LPIPS and as a copy, and whether it is flagged."""
+    distances, copies = table["distance"].to_numpy(), table["copy_distance"].to_numpy()
+    held_out = (table["set"] == "held_out").to_numpy()
+    return table.assign(
+        percentile=p_values(distances, distances[held_out]),
+        p_value=p_values(copies, copies[held_out]),
+        flagged=(copies < threshold(copies[held_out], rate)).astype(int),
     )
-    axes[0].legend(loc="upper right")
-    axes[-1].set_xlabel("LPIPS")
-    axes[-1].set_xlim(0, edges[-1])
-    return figure
+
+
+def by_set(table: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    """The values of a column, `[n]` for each set."""
+    return {name: table.loc[table["set"] == name, column].to_numpy() for name in SETS}
+
+
+def ranked_samples(metric: Metric, sets: Sets, table: pd.DataFrame, flips: bool) -> pd.DataFrame:
+    """The samples in the order of their distances, each with the nearest held-out image as well."""
+    with bar("held-out images") as on_block:
+        unseen = nearest(metric, sets.samples, sets.val[sets.held_out], 1, mirror=flips, on_block=on_block)
+    ranked = table[table["set"] == "samples"].drop(columns="set")
+    ranked.insert(0, "sample", np.arange(len(ranked)))
+    ranked = ranked.assign(
+        held_out_distance=unseen.distances[:, 0].astype(float),
+        held_out_neighbour=sets.held_out[unseen.rows[:, 0]],
+        held_out_mirrored=unseen.mirrored[:, 0].astype(int),
+    ).sort_values(["distance", "sample"])
+    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
+    return ranked
+
+
+def selections(ranked: pd.DataFrame, best: int) -> dict[str, pd.DataFrame]:
+    """The first `best` samples of three orders.
+
+    `best` is the report's: near to a training image, where a copy would win. `best_unseen` are near to a held-out
+    image instead, which nothing can be a copy of, and not flagged. `suspects` are the likeliest copies.
+    """
+    return {
+        "best": ranked.head(best),
+        "best_unseen": ranked[ranked["flagged"] == 0].sort_values(["held_out_distance", "sample"]).head(best),
+        "suspects": ranked.sort_values(["copy_distance", "sample"]).head(best),
+    }
+
+
+def pair_distances(metric: Metric, images: Images, config: RankConfig) -> np.ndarray:
+    """LPIPS of random pairs of images."""
+    pairs = random_pairs(len(images), config.pairs, numpy_stream(config.seed, "rank: pairs"))
+    parts = [pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK)]
+    return torch.cat([metric.pair_distances(*(take(images, rows) for rows in part.T)) for part in parts]).numpy()
+
+
+def summary(
+    table: pd.DataFrame, chosen: Mapping[str, pd.DataFrame], distances: Mapping[str, np.ndarray], rate: float
+) -> dict[str, Any]:
+    """The metrics: LPIPS of two selections and of the sets, places among the held-out images, and copies."""
+    best, copies = chosen["best"], by_set(table, "copy_distance")["held_out"]
+    return {
+        "best": spread(best["distance"].to_numpy()) | {"flagged": int(best["flagged"].sum())},
+        "best_unseen": spread(chosen["best_unseen"]["held_out_distance"].to_numpy()),
+        **{name: with_interval(values) for name, values in distances.items()},
+        "percentile": with_interval(by_set(table, "percentile")["samples"]),
+        "ratio": {name: with_interval(values) for name, values in by_set(table, "ratio").items()},
+        "copies": {
+            "rate": rate,
+            "limit": threshold(copies, rate),
+            **{name: asdict(share(flags.mean(), len(flags))) for name, flags in by_set(table, "flagged").items()},
+        },
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, Any]:
+    """Lowest, median, mean and highest; of no values only that there are none."""
+    names = ("min", "median", "mean", "max") if len(values) else ()
+    return {name: float(getattr(np, name)(values)) for name in names} | {"n": len(values)}
+
+
+def with_interval(values: np.ndarray) -> dict[str, Any]:
+    """The same, and the 95 % interval of the mean."""
+    estimate = mean(torch.tensor(values))
+    return {**spread(values), "low": estimate.low, "high": estimate.high}
+
+
+@contextmanager
+def bar(label: str) -> Iterator[OnBlock]:
+    """A progress bar, moved on by `nearest`."""
+    with progress(None, "img", label=label) as shown:
+
+        def on_block(images: int, total: int) -> None:
+            shown.total = total
+            shown.update(images)
+
+        yield on_block
 
 
 if __name__ == "__main__":

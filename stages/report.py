@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from stages._figures import REAL, SAMPLES, save_figure
-from stages._io import write_json, write_text
+from stages._io import digest, write_json, write_text
 from stages._main import run
 from stages._params import MAPS, SCALARS, Params, read_params
 from stages._ranking import REPORT_BEST_SIX
@@ -33,32 +34,54 @@ def main(
     interpolate: Path,
     rank: Path,
     evaluate: Path,
+    likelihood: Path,
     losses: Path,
-    timings: Path,
+    weights: Path,
+    quality: Path,
     data: Path,
     samples: Path,
     forward: Path,
     reverse: Path,
+    reverse_animated: Path,
     interpolation: Path,
+    interpolation_real: Path,
+    interpolation_animated: Path,
     best: Path,
     nearest: Path,
-    evaluation: Path,
+    kid: Path,
+    precision_recall: Path,
+    diversity: Path,
+    colours: Path,
+    factors: Path,
+    noise_loss: Path,
     page: Path,
     markdown: Path,
     merged: Path,
     loss: Path,
+    quality_time: Path,
 ) -> None:
-    """Fill TEMPLATES to PAGE and MARKDOWN from metrics, tables and figures; write all metrics to MERGED, draw LOSS."""
+    """Fill TEMPLATES to PAGE and MARKDOWN from metrics, tables and figures; write all metrics to MERGED.
+
+    Draw LOSS, and QUALITY_TIME from the benchmark QUALITY, which was taken with WEIGHTS or with others.
+    """
     params = read_params()
     sources = {"extract": extract, "train": train, "interpolate": interpolate, "rank": rank, "evaluate": evaluate}
+    sources["likelihood"] = likelihood
     metrics = {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in sources.items()}
     write_json(merged, metrics)
     save_figure(loss, loss_figure(pd.read_csv(losses)))
+    measured = json.loads(quality.read_text(encoding="utf-8"))
+    save_figure(quality_time, quality_figure(measured))
     figures = {"forward": forward, "data": data, "loss": loss, "samples": samples, "reverse": reverse}
-    figures |= {"interpolation": interpolation, "best": best, "nearest": nearest, "evaluation": evaluation}
+    figures |= {"reverse_animated": reverse_animated, "interpolation": interpolation}
+    figures |= {"interpolation_real": interpolation_real, "interpolation_animated": interpolation_animated}
+    figures |= {"best": best, "nearest": nearest, "kid": kid}
+    figures |= {"precision_recall": precision_recall, "diversity": diversity, "colours": colours, "factors": factors}
+    figures |= {"noise_loss": noise_loss, "quality_time": quality_time}
     facts = {
         **metrics,
-        "timings": json.loads(timings.read_text(encoding="utf-8")),
+        "quality": measured,
+        "same_weights": measured["weights"] in map(digest, weights.glob("*.safetensors")),
         "figures": {name: Picture(path) for name, path in figures.items()},
         "report_best": REPORT_BEST_SIX,
         **described(params),
@@ -141,6 +164,52 @@ def loss_figure(losses: pd.DataFrame) -> Figure:
     below.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
     below.set_xlim(0, None)
     return figure
+
+
+SPACINGS = {"trailing": "-", "logsnr": "--", "linspace": "-.", "leading": ":"}
+"""How the line of each is drawn."""
+
+
+def quality_figure(quality: Mapping[str, Any]) -> Figure:
+    """KID by evaluations, a line for each sampler and spacing; 1,000 ancestral steps as a band, the pick in a ring."""
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    rows = [row for row in quality["rows"] if row["precision"] == "auto"]
+    reference = next(row["kid"] for row in rows if row["kid_difference"] is None)
+    axes.axhspan(reference["low"], reference["high"], color="#ebebeb", linewidth=0, label="1,000 ancestral steps")
+    axes.axhline(0, color="#888888", linewidth=0.8)
+    colours = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(row["sampler"] for row in rows))}
+    lines = list(dict.fromkeys((row["sampler"], row["spacing"]) for row in rows))
+    for place, (sampler, spacing) in enumerate(lines):
+        line = [row for row in rows if (row["sampler"], row["spacing"]) == (sampler, spacing)]
+        # Beside each other, because many samplers have as many evaluations.
+        beside = 1.012 ** (place - len(lines) / 2)
+        label = f"{sampler}, {spacing}" if spacing != "trailing" else sampler
+        _kid_line(axes, line, beside, color=colours[sampler], linestyle=SPACINGS[spacing], label=label)
+        for row in line:
+            if all(row[key] == value for key, value in quality["pick"].items()):
+                axes.plot(row["evaluations"] * beside, row["kid"]["value"], "ko", markersize=12, fillstyle="none")
+    ticks = sorted({5} | {row["evaluations"] for row in rows if row["sampler"] == "ancestral"})
+    axes.set(xscale="log", xlabel="evaluations of the network for each image", ylabel="KID to held-out images")
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _kid_line(axes: Axes, rows: Sequence[Mapping[str, Any]], beside: float, **style: Any) -> None:
+    kids = [row["kid"] for row in rows]
+    axes.errorbar(
+        [row["evaluations"] * beside for row in rows],
+        [kid["value"] for kid in kids],
+        [[kid["value"] - kid["low"] for kid in kids], [kid["high"] - kid["value"] for kid in kids]],
+        **style,
+        linewidth=1,
+        elinewidth=0.7,
+        marker="o",
+        markersize=3,
+    )
 
 
 def render(templates: Path, name: str, target: Path, facts: Mapping[str, Any], *, escape: bool) -> str:

@@ -1,6 +1,9 @@
-"""Stage `sample`: weights to images, and the forward and the reverse process as strips."""
+"""Stage `sample`: weights to images, and the forward and the reverse process as figures."""
 
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,109 +14,144 @@ from torch import Tensor
 from ddpm.diffusion import q_sample
 from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.rng import normal, numpy_stream
-from ddpm.samplers import ImageNoise, SamplerConfig
-from ddpm.schedule import NoiseSchedule, spaced_timesteps
+from ddpm.schedule import NoiseSchedule
+from stages._draw import Drawing, draw_chunks, join_chunks, prepare
 from stages._figures import save_figure, strip_figure
 from stages._images import open_images, require_one_recipe
-from stages._io import write_csv, write_npy, write_png
-from stages._main import progress, run, setup
-from stages._model import Model, SampleConfig, load_model, sampler_config
+from stages._io import repository_root, write_animation, write_csv, write_png
+from stages._main import StageError, first_process, progress, run
+from stages._model import SampleConfig
 from stages._params import read_params
+from stages._processes import distributed, together
+from stages._state import run_folder
 
-CHUNK = 64
-"""Images in flight at once."""
 ROWS = 4
-"""Images in a strip."""
+"""Images in a strip, and in the animation."""
 FORWARD = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """Columns of the forward strip, as fractions of T."""
 REVERSE = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0)
 """Columns of the reverse strip, likewise."""
+FRAMES = 23
+"""Of the animation, before the last, at most."""
 
 
 def main(
     weights: Path,
-    images: Path,
-    index: Path,
-    samples: Path,
-    samples_index: Path,
-    grid: Path,
-    forward: Path,
-    reverse: Path,
+    *,
+    changes: Mapping[str, Any],
+    images: Path | None = None,
+    images_index: Path | None = None,
+    samples: Path = Path("samples.npy"),
+    samples_index: Path = Path("samples.csv"),
+    grid: Path = Path("samples.png"),
+    forward: Path = Path("forward.png"),
+    reverse: Path = Path("reverse.png"),
+    animation: Path = Path("reverse_animated.png"),
 ) -> None:
-    """Draw images from the folder WEIGHTS into SAMPLES, with a GRID; show the FORWARD process on IMAGES, the REVERSE.
+    """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into SAMPLES, with SAMPLES_INDEX.
 
-    The tables INDEX and SAMPLES_INDEX name the recipe that the images were made by, and so the samples. A conditional
-    model draws its classes in turn.
+    The first 64 go into a GRID; a strip and an ANIMATION show the REVERSE process and, given real IMAGES with their
+    table IMAGES_INDEX, a strip the FORWARD one. `torchrun --nproc-per-node=4 -m stages.sample` shares the work.
     """
-    params = read_params()
-    device, sample = setup(params), params.section(SampleConfig, "sample")
-    config = sampler_config(params, sample)
-    model = load_model(weights, params, device, sample.precision)
-    real = open_images(images, index)
-    require_one_recipe({index: real.recipe, weights: model.image_recipe})
-    history = History(spaced_timesteps(model.schedule.steps, config.steps))
-    drawn = draw(model, config, sample, device, history)
-    write_npy(samples, drawn)
-    table = {"row": range(len(drawn)), "seed": sample.seed, "recipe": model.image_recipe}
+    with distributed():
+        with together():
+            drawing = prepare(weights, read_params({"sample": changes}))
+            real = first_images(images, images_index, {weights: drawing.model.image_recipe})
+        root = repository_root() / ".cache" / "sample"
+        with run_folder(root, drawing.identity, "drawing the same images") as folder:
+            chunks = draw_chunks(drawing, folder)
+            if first_process():
+                join_chunks(samples, chunks, drawing)
+                write_csv(samples_index, index_table(drawing))
+                write_png(grid, tile_grid(np.load(samples, mmap_mode="r")[:64], columns=8, scale=3))
+                if real:
+                    save_figure(forward, forward_strip(real, drawing.model.schedule, drawing.config.seed))
+                show_reverse(drawing, reverse, animation)
+                shutil.rmtree(folder)
+
+
+class Shown(NamedTuple):
+    """Real images, uint8 `[N, H, W, 3]`, and the category of each."""
+
+    images: np.ndarray
+    categories: list[str]
+
+
+def first_images(path: Path | None, index: Path | None, model: Mapping[Path, str]) -> Shown | None:
+    """`ROWS` images: the first of each category, then the second of each, and so on; `model` has the recipe it takes.
+
+    Raises:
+        StageError: array and table don't belong together, or not to the model.
+    """
+    if path is None and index is None:
+        return None
+    if path is None or index is None:
+        raise StageError("--images and --images-index go together")
+    real = open_images(path, index)
+    require_one_recipe({index: real.recipe, **model})
+    table = pd.read_csv(index, usecols=["row", "category", "label"]).dropna(subset="row").sort_values("row")
+    table = table.assign(turn=table.groupby("label").cumcount()).sort_values(["turn", "label"])[:ROWS]
+    return Shown(real.array[table["row"].to_numpy(int)], list(table["category"]))
+
+
+def index_table(drawing: Drawing) -> pd.DataFrame:
+    """One row for each image."""
+    rows, model = range(drawing.config.count), drawing.model
+    table = {"row": rows, "seed": drawing.config.seed, "recipe": model.image_recipe}
     if model.classes:
-        table["category"] = [model.classes[row % len(model.classes)] for row in range(len(drawn))]
-    write_csv(samples_index, pd.DataFrame(table))
-    write_png(grid, tile_grid(drawn[:64], columns=8, scale=3))
-    save_figure(forward, forward_strip(real.array[:ROWS], model.schedule, sample.seed))
-    save_figure(reverse, history.strip(drawn[:ROWS]))
+        table["category"] = [model.classes[label] for label in drawing.labels(rows)]
+    return pd.DataFrame(table)
 
 
-def draw(
-    model: Model, config: SamplerConfig, sample: SampleConfig, device: torch.device, history: "History"
-) -> np.ndarray:
-    """`sample.count` images, uint8 `[N, H, W, 3]`, a chunk at a time; `history` sees the steps of the first chunk."""
-    chunks: list[np.ndarray] = []
-    with progress(sample.count * config.steps, "eval", label="sample") as bar:
-
-        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
-            bar.update(len(xt))
-            if not chunks:
-                history.keep(t, xt, x0)
-
-        for start in range(0, sample.count, CHUNK):
-            ids = range(start, min(start + CHUNK, sample.count))
-            noise = ImageNoise(sample.seed, "sample", ids, model.shape, device)
-            label = torch.tensor(ids, device=device) % len(model.classes) if model.classes else None
-            chunks.append(to_uint8(model.sample(config, noise(), noise, on_step, label)))
-    return np.concatenate(chunks)
-
-
-def forward_strip(images: np.ndarray, schedule: NoiseSchedule, seed: int) -> Figure:
+def forward_strip(real: Shown, schedule: NoiseSchedule, seed: int) -> Figure:
     """Real images on their way to noise, the report's figure 1."""
     steps = [round(fraction * (schedule.steps - 1)) for fraction in FORWARD]
-    x0 = to_model_range(images)
+    x0 = to_model_range(real.images)
     eps = normal(numpy_stream(seed, "forward"), x0.shape)
     columns = [to_uint8(q_sample(schedule, x0, torch.full((len(x0),), t), eps)) for t in steps]
-    return strip_figure(np.stack(columns, axis=1), [f"t = {t}" for t in steps])
+    rows = real.categories if len(set(real.categories)) > 1 else None
+    return strip_figure(np.stack(columns, axis=1), [f"t = {t}" for t in steps], rows)
 
 
-class History:
-    """x_t and the estimates of x_0 of the first images, at the steps nearest to `REVERSE`."""
+def show_reverse(drawing: Drawing, strip: Path, animation: Path) -> None:
+    """Draw the first `ROWS` images again, by themselves, and show how they come about."""
+    wanted = [fraction * drawing.timesteps[0] for fraction in REVERSE]
+    columns = list(dict.fromkeys(min(drawing.timesteps, key=lambda t: abs(t - near)) for near in wanted))
+    frames = drawing.timesteps[:: -(-len(drawing.timesteps) // FRAMES)]
+    seen = watch(drawing, {*columns, *frames})
+    save_figure(strip, reverse_strip(seen, columns))
+    write_animation(animation, reverse_frames(seen, frames), milliseconds=120)
 
-    def __init__(self, timesteps: list[int]):
-        wanted = [round(fraction * timesteps[0]) for fraction in REVERSE]
-        self.steps = list(dict.fromkeys(min(timesteps, key=lambda t: abs(t - w)) for w in wanted))
-        self.xt: list[np.ndarray] = []
-        self.x0: list[np.ndarray] = []
 
-    def keep(self, t: int, xt: Tensor, x0: Tensor) -> None:
-        """Keep this step if the strip shows it."""
-        if t in self.steps:
-            self.xt.append(to_uint8(xt[:ROWS]))
-            self.x0.append(to_uint8(x0[:ROWS]))
+Seen = Mapping[int, np.ndarray]
+"""By t, x_t and the estimates of x_0, uint8 `[2, ROWS, H, W, 3]`; at t = -1 both are the samples."""
 
-    def strip(self, drawn: np.ndarray) -> Figure:
-        """Two rows an image: x_t, and what the network takes it for; the last column is the sample."""
-        pairs = np.stack([np.stack([*self.xt, drawn], axis=1), np.stack([*self.x0, drawn], axis=1)], axis=1)
-        rows = pairs.reshape(-1, *pairs.shape[2:])  # [2 * images, columns, H, W, 3]
-        names = ["$x_t$", "estimate of $x_0$"] * len(drawn)
-        return strip_figure(rows, [*(f"t = {t}" for t in self.steps), "sample"], names)
+
+def watch(drawing: Drawing, steps: set[int]) -> Seen:
+    """What is seen at `steps`."""
+    seen = {}
+    with progress(ROWS * drawing.how.sampler.evaluations, "eval", label="reverse process") as bar:
+
+        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
+            bar.update(ROWS)
+            if t in steps:
+                seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
+
+        drawn = drawing.images(range(ROWS), on_step)
+    return {**seen, -1: np.stack([drawn, drawn])}
+
+
+def reverse_strip(seen: Seen, steps: Sequence[int]) -> Figure:
+    """Two rows an image: x_t, and what the network takes it for; the last column is the sample."""
+    pairs = np.stack([seen[t] for t in [*steps, -1]], axis=2).swapaxes(0, 1)  # [ROWS, 2, columns, H, W, 3]
+    names = ["$x_t$", "estimate of $x_0$"] * ROWS
+    return strip_figure(pairs.reshape(-1, *pairs.shape[2:]), [*(f"t = {t}" for t in steps), "sample"], names, group=2)
+
+
+def reverse_frames(seen: Seen, steps: Sequence[int]) -> np.ndarray:
+    """x_t above, and below what the network takes it for, uint8 `[frames, H, W, 3]`; the last frame is the sample."""
+    return np.stack([tile_grid(np.concatenate(seen[t]), columns=ROWS, scale=3) for t in [*steps, -1]])
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, SampleConfig, "sample")

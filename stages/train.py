@@ -17,11 +17,11 @@ from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._images import open_images
-from stages._io import write_csv, write_json, write_safetensors
+from stages._io import digest, write_csv, write_json, write_safetensors
 from stages._main import RuntimeConfig, StageError, first_process, run, setup
 from stages._params import read_params
 from stages._processes import distributed, together
-from stages._state import code_digests, digest
+from stages._state import code_digests
 from stages._training_run import Job, epochs_seen, train
 
 ROWS = 100

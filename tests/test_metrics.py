@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from ddpm.metrics import colour_drift, kid, mean_pairwise, precision_recall
+from ddpm.metrics import colour_drift, frechet, kid, kid_difference, mean, mean_pairwise, precision_recall
 from ddpm.rng import normal, numpy_stream
 
 
@@ -30,20 +30,60 @@ def without(rows: Tensor, index: int) -> Tensor:
     return torch.cat([rows[:index], rows[index + 1 :]])
 
 
-def test_kid_interval_is_the_jackknife():
-    x, y = gaussian(9, 8, seed=1), gaussian(14, 8, mean=0.3, seed=2)
-    found = kid(x, y)
-    leave_out = [[kid(without(x, i), y).value for i in range(9)], [kid(x, without(y, i)).value for i in range(14)]]
+def long_and_thin(count: int, mean: float, seed: int) -> Tensor:
+    """Almost all of what varies does so in one direction, as the time of day in pictures."""
+    return gaussian(count, 16, std=0.2, seed=seed) + mean + 0.7 * gaussian(count, 1, seed=seed + 1)
+
+
+@pytest.mark.parametrize("mean", [0, 0.3, 1])
+def test_kid_is_unbiased_and_its_interval_holds(mean):
+    """Of two sets of 1,000, whose KID is known, 40 and 120 are drawn many times."""
+    x, y, generator = long_and_thin(1000, mean, 0), long_and_thin(1000, 0, 2), numpy_stream(0, "test draws")
+    truth = kid(x, y).value
+    found = [kid(x[generator.permutation(1000)[:40]], y[generator.permutation(1000)[:120]]) for _ in range(300)]
+    values = np.array([each.value for each in found])
+    assert abs(values.mean() - truth) < 4 * values.std() / 300**0.5
+    assert np.mean([each.low <= truth <= each.high for each in found]) >= 0.9
+    assert all(each.low <= each.value <= each.high for each in found)
+    assert found[0].n == 40
+
+
+def test_difference_of_kids_and_its_jackknife_over_pairs():
+    x, z, y = gaussian(9, 8, seed=1), gaussian(9, 8, std=1.2, seed=2), gaussian(14, 8, mean=0.3, seed=3)
+
+    def difference(x, z, y):
+        return kid(x, y).value - kid(z, y).value
+
+    found = kid_difference(x, z, y)
+    assert found.value == pytest.approx(difference(x, z, y))
+    leave_out = [
+        [difference(without(x, i), without(z, i), y) for i in range(9)],
+        [difference(x, z, without(y, i)) for i in range(14)],
+    ]
     assert found.high - found.value == pytest.approx(half_width(leave_out))
-    assert found.value - found.low == pytest.approx(half_width(leave_out))
     assert found.n == 9
 
 
-def test_kid_is_unbiased_and_its_interval_holds():
-    found = [kid(gaussian(40, 16, seed=2 * i), gaussian(60, 16, seed=2 * i + 1)) for i in range(200)]
-    values = np.array([each.value for each in found])
-    assert abs(values.mean()) < 4 * values.std() / 200**0.5
-    assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.93
+@pytest.mark.parametrize(("shift", "least", "most"), [(0, 0.97, 1), (1, 0.91, 0.98)])
+def test_interval_of_the_difference_holds_0_for_two_sets_of_one_law(shift, least, most):
+    """More often than in 95 % of cases if that is the law of the reference as well."""
+    found = []
+    for i in range(0, 600, 3):
+        x, z = (gaussian(40, 16, mean=shift, seed=seed) for seed in (i, i + 1))
+        found.append(kid_difference(x, z, gaussian(60, 16, seed=i + 2)))
+    assert least <= np.mean([each.low <= 0 <= each.high for each in found]) <= most
+
+
+def test_difference_of_a_set_and_almost_the_same_set_is_narrow():
+    x, y = gaussian(40, 16, std=0.8, seed=1), gaussian(60, 16, seed=2)
+    found = kid_difference(x, x + 0.01 * gaussian(40, 16, seed=3), y)
+    assert found.high - found.low < 0.05 * (kid(x, y).high - kid(x, y).low)
+
+
+def test_mean_has_the_interval_of_the_normal_law():
+    found = mean(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert (found.value, found.n) == (3, 4)
+    assert found.high - 3 == pytest.approx(1.959964 * np.std([1, 2, 3, 6], ddof=1) / 2)
 
 
 def test_mean_pairwise_leaves_the_diagonal_out():
@@ -84,13 +124,46 @@ def test_intervals_of_shares_hold_the_share():
         assert all(0 <= share.low <= share.value <= share.high <= 1 for share in shares)
 
 
+def test_both_intervals_are_those_of_the_smaller_set():
+    """Whose chance moves the balls, or what lies in them, as a whole."""
+    x, y = gaussian(20, 4, seed=1), gaussian(300, 4, seed=2)
+    for found in (*precision_recall(x, y, 3), *precision_recall(y, x, 3)):
+        assert found.high - found.low > 0.15
+
+
+def test_frechet_distance_of_known_laws_and_its_interval():
+    """Of N(m, a^2 I) and N(0, b^2 I) it is |m|^2 + D (a - b)^2."""
+    x, y = gaussian(2000, 8, mean=0.5, std=1.5, seed=1), gaussian(4000, 8, seed=2)
+    found = frechet(x, y)
+    assert found.low < 8 * (0.5**2 + 0.5**2) < found.high
+    assert found.high - found.low < 0.8
+    assert found.n == 2000
+
+
+@pytest.mark.parametrize("sizes", [(64, 200), (200, 64)])
+def test_frechet_distance_of_a_singular_covariance_is_refused(sizes):
+    x, y = (gaussian(count, 64) for count in sizes)
+    with pytest.raises(ValueError, match=f"{sizes[0]} samples and {sizes[1]} real images.* more than 64 of each"):
+        frechet(x, y)
+
+
 def test_colour_drift():
     reference = np.full((2, 4, 4, 3), 100, np.uint8)
     samples = reference.copy()
     samples[..., 0] = 110
     samples[0, :, :, 2], samples[1, :, :, 2] = 0, 255
     drift = colour_drift(samples, reference)
-    assert drift["mean"] == pytest.approx({"red": 10, "green": 0, "blue": 27.5})
-    assert drift["std"] == pytest.approx({"red": 0, "green": 0, "blue": 127.5})
-    assert drift["saturated"] == pytest.approx({"red": 0, "green": 0, "blue": 1})
-    assert all(value == 0 for channel in colour_drift(samples, samples).values() for value in channel.values())
+    values = {name: [channels[each].value for each in ("red", "green", "blue")] for name, channels in drift.items()}
+    assert values == {"mean": [10, 0, 27.5], "std": [0, 0, 127.5], "saturated": [0, 0, 1]}
+    assert all(each.value == 0 for channels in colour_drift(samples, samples).values() for each in channels.values())
+
+
+def test_colour_drift_has_the_interval_of_means_over_images():
+    generator = numpy_stream(0, "test colours")
+    ours, theirs = (generator.integers(0, high, (count, 4, 4, 3), np.uint8) for high, count in ((200, 12), (256, 30)))
+    found = colour_drift(ours, theirs)["mean"]["green"]
+    means = [images[..., 1].mean((1, 2)) for images in (ours, theirs)]
+    assert found.value == pytest.approx(means[0].mean() - means[1].mean())
+    error = sum(each.var(ddof=1) / len(each) for each in means) ** 0.5
+    assert found.high - found.value == pytest.approx(1.959964 * error)
+    assert found.n == 12

@@ -1,17 +1,22 @@
-"""LPIPS as vectors, held to the `lpips` package and to reference numbers; exact nearest neighbours."""
+"""LPIPS as vectors and nearest neighbours by it, held to the `lpips` package pair by pair and to reference numbers."""
 
 import hashlib
+from pathlib import Path
 
 import lpips
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
 from torch import Tensor
 
-from ddpm.perceptual import embed, load_lpips, nearest, pair_distances, pooled_features, random_pairs, squared_distances
+from ddpm.images import to_model_range, to_uint8
+from ddpm.neighbours import nearest
+from ddpm.perceptual import Metric, embed, load_lpips, pair_distances, pooled_features, random_pairs, squared_distances
 from ddpm.rng import normal, numpy_stream
 from stages import weights
+from stages._duplicates import ArrayFile
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,10 @@ def test_embedding_distance_is_lpips_for_vgg(monkeypatch: pytest.MonkeyPatch):
     a, b = pictures(2, 0), pictures(2, 1)
     distances = squared_distances(embed(model, a), embed(model, b)).diagonal()
     assert (distances - pair_distances(model, a, b)).abs().max() < 1e-6
+    queries, reference = to_uint8(a), to_uint8(b)
+    found = nearest(Metric(model), queries, reference, 2)
+    exact = Metric(model).pair_distances(queries[[0, 0, 1, 1]], reference[found.rows.ravel()])
+    assert np.abs(found.distances.ravel() - exact.numpy()).max() < 1e-6
 
 
 def test_size_of_features(model: lpips.LPIPS):
@@ -75,32 +84,86 @@ def test_size_of_features(model: lpips.LPIPS):
     assert 0 < pooled.square().mean() <= 1
 
 
-def test_nearest_is_brute_force_for_any_chunks(model: lpips.LPIPS):
-    queries, reference = pictures(5, 0), pictures(300, 1)
-    reference[200] = queries[3]
-    brute = torch.stack([pair_distances(model, query.expand_as(reference), reference) for query in queries])
-    expected = brute.sort(dim=1, stable=True)
-    results = [nearest(model, queries, reference.split(chunk), 3) for chunk in (1, 7, 128, 300)]
-    distances, rows = results[0]
-    assert torch.equal(rows, expected.indices[:, :3])
-    assert (distances - expected.values[:, :3]).abs().max() < 1e-6
-    assert (rows[3, 0], distances[3, 0]) == (200, 0), "the planted copy"
-    for others in results[1:]:
-        assert torch.equal(others[0], distances)
-        assert torch.equal(others[1], rows)
+def test_stored_images_are_resized_before(model: lpips.LPIPS):
+    images = to_uint8(pictures(3, 0))
+    assert torch.equal(Metric(model).embed(images), embed(model, to_model_range(images)))
+    larger = F.interpolate(to_model_range(images), (64, 64), mode="bilinear")
+    distances = Metric(model, 64).pair_distances(images, images[::-1])
+    assert (distances - pair_distances(model, larger, larger.flip(0))).abs().max() < 1e-6
+    assert (distances - Metric(model).pair_distances(images, images[::-1])).abs().max() > 1e-3
+
+
+def stored(count: int, seed: int) -> np.ndarray:
+    return to_uint8(pictures(count, seed))
+
+
+def by_hand(metric: Metric, queries: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """LPIPS of each query to each image as it is and mirrored, `[Q, N, 2]`."""
+    sides = [reference, reference[:, :, ::-1]]
+    found = [
+        [metric.pair_distances(np.broadcast_to(query, side.shape), side).numpy() for side in sides] for query in queries
+    ]
+    return np.moveaxis(np.array(found), 1, 2)
+
+
+@pytest.mark.parametrize(("size", "mirror"), [(None, True), (None, False), (64, True)])
+def test_nearest_is_brute_force(model: lpips.LPIPS, size: int | None, mirror: bool):
+    metric, queries, reference = Metric(model, size), stored(5, 0), stored(150, 1)
+    reference[130], reference[20] = queries[3], queries[4][:, ::-1]
+    found = nearest(metric, queries, reference, 3, mirror=mirror)
+    brute = by_hand(metric, queries, reference)[..., : 1 + mirror]
+    order = brute.min(axis=2).argsort(axis=1, kind="stable")[:, :3]
+    assert np.array_equal(found.rows, order)
+    nearer = np.take_along_axis(brute, order[..., None], axis=1)
+    assert np.abs(found.distances - nearer.min(axis=2)).max() < 1e-6
+    assert np.array_equal(found.mirrored, nearer.argmin(axis=2) == 1)
+    assert (found.rows[3, 0], found.distances[3, 0]) == (130, 0), "the planted copy"
+    assert (found.rows[4, 0] == 20 and found.distances[4, 0] == 0 and found.mirrored[4, 0]) == mirror, "mirrored"
+
+
+def test_nearest_are_the_same_whatever_is_in_memory_at_once(
+    model: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    metric, queries, reference = Metric(model), stored(9, 0), stored(300, 1)
+    np.save(tmp_path / "reference.npy", reference)
+    whole, calls = nearest(metric, queries, reference, 3, mirror=True), []
+    for queries_at_once, block in ((4, 128), (9, 7), (2, 64)):
+        monkeypatch.setattr("ddpm.neighbours.QUERY_BYTES", queries_at_once * 4 * 10_278)
+        monkeypatch.setattr("ddpm.neighbours.BLOCK_BYTES", block * 4 * 10_278)
+        images = ArrayFile(tmp_path / "reference.npy")
+        parts = nearest(metric, queries, images, 3, mirror=True, on_block=lambda *counts: calls.append(counts))
+        assert np.array_equal(parts.distances, whole.distances)
+        assert np.array_equal(parts.rows, whole.rows)
+        assert np.array_equal(parts.mirrored, whole.mirrored)
+        assert sum(images for images, _ in calls) == calls[-1][1] == 300 * -(-9 // queries_at_once)
+        calls.clear()
+
+
+def test_images_that_are_left_out_are_no_neighbours_of_their_own(model: lpips.LPIPS):
+    metric, reference = Metric(model), stored(140, 1)
+    reference[7] = reference[7][:, ::-1] // 2 + reference[7] // 2  # almost its own mirror image
+    own = np.array([7, 130, -1])
+    found = nearest(metric, reference[own], reference, 2, mirror=True, own=own)
+    brute = by_hand(metric, reference[own], reference).min(axis=2)
+    brute[[0, 1], own[:2]] = np.inf
+    assert np.array_equal(found.rows, brute.argsort(axis=1, kind="stable")[:, :2])
+    assert found.rows[2, 0] == 139, "-1 is no row: nothing is left out"
 
 
 def test_of_equal_neighbours_the_first_comes_first(model: lpips.LPIPS):
-    queries, reference = pictures(2, 0), pictures(260, 1)
+    queries, reference = stored(2, 0), stored(260, 1)
     reference[[250, 3, 140]] = queries[0]
-    distances, rows = nearest(model, queries, reference.split(64), 3)
-    assert rows[0].tolist() == [3, 140, 250]
-    assert distances[0].tolist() == [0, 0, 0]
+    found = nearest(Metric(model), queries, reference, 3)
+    assert found.rows[0].tolist() == [3, 140, 250]
+    assert found.distances[0].tolist() == [0, 0, 0]
 
 
 def test_too_few_images_are_refused(model: lpips.LPIPS):
+    images = stored(3, 1)
+    with pytest.raises(ValueError, match="4 neighbours asked for among 3 images"):
+        nearest(Metric(model), images, images, 4)
     with pytest.raises(ValueError, match="3 neighbours asked for among 2 images"):
-        nearest(model, pictures(1, 0), [pictures(2, 1)], 3)
+        nearest(Metric(model), images, images, 3, own=np.arange(3))
 
 
 def test_random_pairs_are_pairs():

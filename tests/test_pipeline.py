@@ -58,11 +58,13 @@ def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> No
 
 @pytest.mark.slow
 def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
-    assert sorted(clone.ran("exp", "run", "-S", "sample.seed=1")) == sorted(["sample", "rank", "evaluate", "report"])
+    sampled = sorted(["sample", "rank", "evaluate", "report"])
+    assert sorted(clone.ran("exp", "run", "-S", "sample.seed=1")) == sampled
     assert sorted(clone.ran("exp", "run", "-S", "epochs=3")) == sorted(AFTER_TRAINING)
     assert clone.ran("exp", "run", "-S", "runtime.threads=1") == []
     # All but the report, which has outputs that Git keeps, comes from the run cache.
     assert clone.ran("exp", "run", "-S", "epochs=2", "-S", "sample.seed=0") == ["report"]
+    assert sorted(clone.ran("exp", "run", "-S", "sample.sampler=dpmpp_2m", "-S", "sample.steps=5")) == sampled
 
 
 @pytest.mark.slow
@@ -83,7 +85,7 @@ def test_experiments_can_be_compared(clone: Clone) -> None:
     [
         ("extract.size=50", "images of 50 px can't be halved through 2 levels: use a multiple of 4"),
         ("sample.eta=2.0", "params.yaml: sample"),
-        ("sample.sampler=magic", "input should be 'ancestral' or 'ddim'"),
+        ("sample.sampler=magic", "input should be 'ancestral', 'ddim', 'dpmpp_2m', "),
         ("sources.smoke.kind=magic", "sources.smoke.kind = 'magic': must be one of generate, path, lsun"),
     ],
 )

@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import html
 import json
 import re
@@ -14,7 +15,20 @@ from PIL import Image
 from stages import report
 
 TEMPLATES = Path(report.__file__).parent / "templates"
-FIGURES = ("data", "samples", "forward", "reverse", "interpolation", "best", "nearest", "evaluation")
+EVALUATION = ("kid", "precision_recall", "diversity", "colours", "factors", "noise_loss")
+FIGURES = (
+    "data",
+    "samples",
+    "forward",
+    "reverse",
+    "reverse_animated",
+    "interpolation",
+    "interpolation_real",
+    "interpolation_animated",
+    "best",
+    "nearest",
+    *EVALUATION,
+)
 MINUS = "\N{MINUS SIGN}"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -27,15 +41,24 @@ def distances(median, n):
     return {"min": round(median - 0.05, 3), "median": median, "mean": median, "max": round(median + 0.05, 3), "n": n}
 
 
+def placed(median, n):
+    return {**distances(median, n), "low": round(median - 0.02, 3), "high": round(median + 0.02, 3)}
+
+
 def measured(kid):
-    channels = {"red": 2.0, "green": -3.0, "blue": -0.0001}
+    channels = {"red": estimate(2.0), "green": estimate(-3.0), "blue": estimate(-0.0001)}
     return {
         "kid_alexnet": estimate(kid),
         "precision_alexnet": estimate(0.75),
         "recall_alexnet": estimate(0.5, 500),
         "diversity_lpips": estimate(0.25),
-        "colour_drift": {"mean": channels, "std": channels, "saturated": channels, "n": 64},
+        "colour_drift": {"mean": channels, "std": channels, "saturated": channels},
     }
+
+
+def factor(accuracy, distance):
+    seen = {"distance": estimate(distance), "covered": 3}
+    return {"classes": 4, "accuracy": estimate(accuracy, 500), "majority": 0.446, "samples": seen, "real": seen}
 
 
 SPLIT = {
@@ -48,12 +71,17 @@ SPLIT = {
     "encoding": {"jpeg": 2000, "webp": 2011, "png": 0, "other": 0},
     "mode": {"L": 10, "RGB": 4000},
 }
+SETS = {"samples": 64, "held_out": 500, "left_out": 500}
 TWINS = {"twins_in_training": {"exact": 3, "near": 4}, "twins_held_out": {"exact": 1, "near": 2}}
+MEAN = {"value": 0.1, "low": -0.02, "high": 0.3, "n": 8}
 PATH = {
     "noise_norm": {"ends": 83.1, "middle": 58.8},
-    "lpips_step": {"mean": 0.1, "largest": 0.25, "n": 24},
-    "pairs": 3,
+    "lpips_step": {"mean": 0.1, "largest": 0.25, "n": 64},
+    "largest_over_mean": MEAN,
+    "length_over_end_distance": MEAN,
+    "nearest_training": {"ends": MEAN, "middle": MEAN, "middle_less_ends": MEAN},
 }
+REAL_PATH = {**PATH, "reconstruction": {"lpips": MEAN, "rmse": MEAN}}
 METRICS = {
     "extract": {"train": SPLIT | TWINS, "val": SPLIT, "near_rms": 8.0},
     "train": {
@@ -62,22 +90,64 @@ METRICS = {
         "parameters": 3456789,
         "loss": {"last_tenth": 0.0876, "n": 250},
     },
-    "interpolate": {"lerp_ancestral": PATH, "slerp_ddim": PATH},
-    "rank": {
-        "best": distances(0.2, 6),
-        "samples": distances(0.3, 64),
-        "held_out": distances(0.25, 64),
-        "real_pairs": distances(0.6, 1000),
+    "interpolate": {
+        "noise": {"lerp_ancestral": PATH, "slerp_ddim": PATH},
+        "real": {"ddim": REAL_PATH, "encode_250": REAL_PATH},
     },
-    "evaluate": {"samples": measured(0.5), "real": measured(0.01), "reference_images": 500},
+    "rank": {
+        "lpips": {"net": "alex", "input_size": 48, "flips": True},
+        "best": {**distances(0.2, 6), "flagged": 0},
+        "best_unseen": distances(0.3, 6),
+        "samples": placed(0.3, 64),
+        "held_out": placed(0.25, 500),
+        "left_out": placed(0.25, 500),
+        "real_pairs": placed(0.6, 1000),
+        "percentile": placed(0.8, 64),
+        "ratio": {name: placed(0.9, n) for name, n in SETS.items()},
+        "copies": {"rate": 0.01, "limit": 0.06, **{name: estimate(0, n) for name, n in SETS.items()}},
+    },
+    "evaluate": {
+        "samples": measured(0.5),
+        "real": measured(0.01),
+        "reference_images": 500,
+        "frechet": {
+            "fd_alexnet": {"refused": "64 samples and 4,000 real images; the covariance of 1,152 features"},
+            "fid_inception": {"refused": "64 samples and 4,000 real images; the covariance of 2,048 features"},
+        },
+        "factors": {"time": factor(0.99, 0.04), "spire": factor(0.7, 0.04)},
+    },
+    "likelihood": {
+        "bits_per_dim": {name: estimate(2.5, 500) for name in ("total", "prior", "steps", "decoder")},
+        "simple_loss": estimate(0.0477, 500),
+    },
 }
-TIMING = {"steps": 1000, "evaluations": 1000, "seconds": 12.3, "n": 3, "seconds_min": 12.1, "seconds_max": 12.6}
-TIMINGS = {
+WEIGHTS = b"weights"
+
+
+def drawn(sampler, steps, kid, **changes):
+    """A line of the benchmark."""
+    difference = {**estimate(kid - 0.006, 500), "low": round(kid - 0.0123, 4)}
+    row = {"sampler": sampler, "steps": steps, "spacing": "trailing", "precision": "auto", "evaluations": steps}
+    row |= {"kid": estimate(kid, 500), "kid_difference": difference, "lpips": None}
+    return row | {"seconds": {"median": steps / 10, "lowest": 12.1, "highest": 12.6, "n": 3}} | changes
+
+
+QUALITY = {
+    "model": "tiny",
+    "weights": hashlib.sha256(WEIGHTS).hexdigest(),
+    "precision": "bfloat16",
     "machine": "2 cores of <some> CPU",
     "torch": "2.14.1",
-    "model": "tiny",
-    "images": 64,
-    "rows": [{"sampler": "ancestral", **TIMING}, {"sampler": "ddim", **TIMING, "steps": 20}],
+    "timed_images": 64,
+    "held_out_images": 500,
+    "pick": {"sampler": "unipc", "steps": 10, "spacing": "logsnr", "precision": "auto"},
+    "less_float32": {"kid_difference": estimate(0.0004, 500), "lpips": estimate(0.0021, 128)},
+    "rows": [
+        drawn("ancestral", 1000, 0.006, kid_difference=None),
+        drawn("ancestral", 50, 0.03),
+        drawn("unipc", 10, 0.007, spacing="logsnr", lpips=estimate(0.0345, 128)),
+        drawn("unipc", 10, 0.007, spacing="logsnr", precision="float32"),
+    ],
 }
 
 
@@ -85,7 +155,7 @@ TIMINGS = {
 def build(write_params, tmp_path):
     """Write the stage's inputs, with `changes` to metrics and to parameters, run it and return its folder."""
 
-    def run(metrics=None, params=None):
+    def run(metrics=None, params=None, quality=None):
         write_params(params or {})
         folder = tmp_path / "reports"
         for name in ("metrics", "figures"):
@@ -93,7 +163,9 @@ def build(write_params, tmp_path):
         for stage, values in {**METRICS, **(metrics or {})}.items():
             (folder / "metrics" / f"{stage}.json").write_text(json.dumps(values))
         (folder / "loss.csv").write_text("epoch,step,loss,learning_rate\n5,1250,0.2,0.001\n10,2500,0.1,0.0001\n")
-        (folder / "timings.json").write_text(json.dumps(TIMINGS))
+        (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
+        (folder / "model").mkdir(exist_ok=True)
+        (folder / "model/ema.safetensors").write_bytes(WEIGHTS)
         for index, name in enumerate(FIGURES):
             pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 90, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "figures" / f"{name}.png")
@@ -101,9 +173,11 @@ def build(write_params, tmp_path):
             TEMPLATES,
             *(folder / "metrics" / f"{stage}.json" for stage in METRICS),
             folder / "loss.csv",
-            folder / "timings.json",
+            folder / "model",
+            folder / "quality.json",
             *(folder / "figures" / f"{name}.png" for name in FIGURES),
-            *(folder / name for name in ("index.html", "report.md", "metrics.json", "figures/loss.png")),
+            *(folder / name for name in ("index.html", "report.md", "metrics.json")),
+            *(folder / "figures" / name for name in ("loss.png", "quality_time.png")),
         )
         return folder
 
@@ -160,7 +234,7 @@ def test_markdown_links_to_the_figures(build):
     folder = build()
     text = (folder / "report.md").read_text()
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert sorted(links) == sorted(f"figures/{name}.png" for name in (*FIGURES, "loss"))
+    assert sorted(links) == sorted(f"figures/{name}.png" for name in (*FIGURES, "loss", "quality_time"))
     assert all((folder / link).is_file() for link in links)
     assert "\n\n\n" not in text
 
@@ -196,7 +270,8 @@ def test_same_inputs_give_the_same_bytes(build):
 def test_numbers_come_with_n_and_interval(build):
     folder = build()
     wanted = ["0.150 to 0.250", "0.500 [0.450, 0.550]", f"0.010 [{MINUS}0.040, 0.060]", "3,456,789", "√6912 = 83.1"]
-    wanted += ["58.8", "rank of at most 63 with 64 images", "+2.0 (+2.0)", "12.1 to 12.6"]
+    wanted += ["58.8", "64 samples and 4,000 real images", "+2.0 (+2.0)", "12.10 to 12.60"]
+    wanted += ["unipc, 10 steps, logsnr, float32", f"+0.0010 [{MINUS}0.0053, 0.0510]"]
     for name in ("index.html", "report.md"):
         text = html.unescape((folder / name).read_text()).replace("\N{NO-BREAK SPACE}", " ")
         assert [words for words in wanted if words not in text] == []
@@ -207,12 +282,66 @@ def test_words_follow_the_numbers(build):
     text = (build() / "report.md").read_text()
     assert "no nearer to the training images than new real images" in text
     assert "wholly above 0" in text
-    near = {**METRICS["rank"], "samples": distances(0.1, 64), "best": distances(0.06, 6)}
+    near = {**METRICS["rank"], "samples": placed(0.1, 64), "best": {**distances(0.06, 6), "flagged": 0}}
     alike = {**METRICS["evaluate"], "samples": measured(0.04)}
     text = (build({"rank": near, "evaluate": alike}) / "report.md").read_text()
     assert "lie nearer to the training images than new real images" in text
     assert "nearer than any held-out image" in text
     assert "interval holds 0" in text
+
+
+def test_evaluation_is_told_as_it_is(build):
+    text = (build() / "report.md").read_text()
+    assert "There is no FID: 64 samples and 4,000 real images; the covariance of 2,048 features. Below that" in text
+    assert "nine intervals 6 lie beside 0" in text
+    assert "poor at the form of the roof, where 30 of 100" in text
+    assert "distances lies above 0" in text
+    assert "more than the 8 bits" not in text
+    evaluate = {key: value for key, value in METRICS["evaluate"].items() if key != "factors"}
+    evaluate["frechet"] = {"fid_inception": {**estimate(12.5, 5000), "training_images": 50000}}
+    bits = {name: estimate(9, 500) for name in METRICS["likelihood"]["bits_per_dim"]}
+    likelihood = {**METRICS["likelihood"], "bits_per_dim": bits}
+    text = (build({"evaluate": evaluate, "likelihood": likelihood}) / "report.md").read_text()
+    assert re.search(r"To all 50,000 .* FID, .*, is 12.500 \[12.450,\s12.550\], n = 5,000 samples", text)
+    assert not re.search("There is no FID|time of day|classifier", text)
+    assert "more than the 8 bits" in text
+
+
+def test_copies_are_told(build):
+    assert "0 of 64 samples are flagged" in (build() / "report.md").read_text()
+    rank = METRICS["rank"]
+    copied = {**rank, "best": {**rank["best"], "flagged": 2}, "best_unseen": {"n": 0}}
+    copied["copies"] = {**rank["copies"], "samples": estimate(1.0)}
+    text = (build({"rank": copied}) / "report.md").read_text()
+    assert "64 of 64 samples are flagged" in text
+    assert "2 of the best 6 are among the flagged" in text
+    assert "no selection without copies" in text
+    few = {**rank, "copies": {**rank["copies"], "limit": 0.0}}
+    assert "too few to flag anything" in (build({"rank": few}) / "report.md").read_text()
+
+
+def test_resizing_for_lpips_is_told(build):
+    resized = {**METRICS["rank"], "lpips": {"net": "alex", "input_size": 64, "flips": False}}
+    text = (build({"rank": resized}) / "report.md").read_text()
+    assert "of images resized to 64" in text
+    assert "counts mirrored" not in text
+
+
+def test_the_benchmark_of_sampling_is_told_as_it_is(build):
+    text = (build() / "report.md").read_text()
+    assert "are 10, by unipc, 10 steps, logsnr" in text
+    assert "with the weights of this run" in text
+    assert "64 images take 1.00 s instead of 100.0 s, 100 times less" in text
+    assert "drawn so" not in text
+    own = {f"sample.{key}": value for key, value in QUALITY["pick"].items() if key != "precision"}
+    assert "The samples of this page are drawn so." in (build(params=own) / "report.md").read_text()
+    untimed = [{**row, "seconds": None} for row in QUALITY["rows"]]
+    first = {**QUALITY["pick"], "sampler": "ancestral", "steps": 1000, "spacing": "trailing"}
+    others = {"weights": "", "machine": None, "pick": first, "less_float32": None, "rows": untimed}
+    text = (build(quality=others) / "report.md").read_text()
+    assert "weights of model tiny that are not this run" in text
+    assert "No other sampler passes with fewer evaluations." in text
+    assert not re.search("times less|PyTorch|float32 instead", text)
 
 
 def test_what_became_of_the_data_is_told(build):

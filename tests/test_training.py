@@ -13,7 +13,7 @@ from ddpm.batches import Batches
 from ddpm.config import parse
 from ddpm.diffusion import q_sample
 from ddpm.images import to_uint8
-from ddpm.predictor import make_predictor
+from ddpm.predictor import PredictorConfig, make_predictor
 from ddpm.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at, report_rate
 from ddpm.resizing import ResizeRecipe, resize
 from ddpm.rng import word
@@ -127,8 +127,8 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
     }  # fmt: skip
     trainer, state = start(1000, images, {"dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
-    predict = make_predictor(state.averages[0], SCHEDULE, "x0", clip=True, precision=torch.float32)
-    sampler = SamplerConfig(sampler="ddim", steps=50, clip=True, variance="small", eta=0.0)
+    predict = make_predictor(state.averages[0], SCHEDULE, "x0", PredictorConfig(), precision=torch.float32)
+    sampler = SamplerConfig(sampler="ddim", steps=50)
     noise = ImageNoise(0, "sample", range(32), (3, 8, 8), CPU)
     drawn = to_uint8(run_sampler(sampler, predict, SCHEDULE, noise(), noise))
     distances = cdist(drawn.reshape(32, -1), images.reshape(16, -1))
