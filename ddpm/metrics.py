@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.stats import t
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly
@@ -106,9 +107,10 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
 
 
 def mean(values: Tensor) -> Estimate:
-    """Mean of N >= 2 numbers, one an image, with the interval of the normal law."""
-    value, half = float(values.mean()), Z95 * float(values.std()) / len(values) ** 0.5
-    return Estimate(value=value, low=value - half, high=value + half, n=len(values))
+    """Mean of N >= 2 independent numbers, with the interval of Student's law."""
+    n = len(values)
+    value, half = float(values.mean()), float(t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
 def mean_pairwise(distances: Tensor) -> Estimate:

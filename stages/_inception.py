@@ -1,6 +1,5 @@
 """Inception's features by torch-fidelity, those of the FID that papers give."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from stages._io import digest
 from stages._main import StageError, progress
 
 DIGEST = "6726825d"
@@ -23,8 +23,7 @@ def load_inception(path: Path, device: torch.device) -> FeatureExtractorInceptio
     Raises:
         StageError: they are others. Read they are only then, because a pickle can do anything.
     """
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest(path)
     if not found.startswith(DIGEST):
         raise StageError(
             f"params.yaml: evaluate.inception = {path}: its SHA-256 starts with {found[: len(DIGEST)]}, not {DIGEST}: "

@@ -25,7 +25,7 @@ from stages._params import Params
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SampleConfig:
-    """The section `sample`; the model's own stands in where `sampler`, `steps`, `spacing`, `clip` or `variance` is empty.
+    """The section `sample`; the model's own replaces `sampler`, `steps`, `spacing`, `clip` and `variance` where empty.
 
     `category` is for conditional models; empty: all in turn.
     """

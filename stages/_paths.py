@@ -1,7 +1,7 @@
 """Frames between two noises and between two real images, by every method that the stage `interpolate` compares."""
 
 from itertools import product
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -66,8 +66,7 @@ def between_noises(model: Model, params: Params, config: InterpolateConfig, devi
     drawn = {}
     for path, sampler in product(config.paths, config.samplers):
         name = f"{path}_{sampler}"
-        chosen = {} if sampler == "own" else {"sampler": sampler.removesuffix("_shared"), "steps": config.steps}
-        how, noises = sampling(params, "interpolate", **chosen), along(PATHS[path], ends, config.frames)
+        how, noises = way(params, config, sampler), along(PATHS[path], ends, config.frames)
         drawn[name] = decoded(model, how, noises, config.seed, name, fresh=sampler == "ancestral")
     return drawn
 
@@ -78,10 +77,10 @@ def between_images(model: Model, params: Params, config: InterpolateConfig, imag
     `ddim`: both images inverted to x_T, then along the great circle. `encode_<t>` (Ho et al. 2020, section 4.3): each
     with noise of its own up to t, which is the same in all frames, then along the straight line.
     """
-    ddim = sampling(params, "interpolate", sampler="ddim", steps=config.steps, clip=False)
+    ddim = way(params, config, "ddim", clip=False)
     noises = along(slerp, inverted(model, ddim, images), config.frames)
     drawn = {"ddim": decoded(model, ddim, noises, config.seed, "ddim")}
-    ancestral = sampling(params, "interpolate", sampler="ancestral", steps=config.steps)
+    ancestral = way(params, config, "ancestral")
     eps = ImageNoise(config.seed, "interpolate: encode", range(len(images)), model.shape, images.device)()
     for fraction in ENCODED:
         t = int(fraction * model.schedule.steps)
@@ -89,6 +88,14 @@ def between_images(model: Model, params: Params, config: InterpolateConfig, imag
         noises = along(lerp, q_sample(model.schedule, images, ts, eps), config.frames)
         drawn[f"encode_{t}"] = decoded(model, ancestral, noises, config.seed, f"encode_{t}", start=t)
     return drawn
+
+
+def way(params: Params, config: InterpolateConfig, sampler: str, **chosen: Any) -> Sampling:
+    """The model's `own` way of sampling, or another sampler in as many evenly spaced steps as the stage has."""
+    if sampler == "own":
+        return sampling(params, "interpolate")
+    name = sampler.removesuffix("_shared")
+    return sampling(params, "interpolate", sampler=name, steps=config.steps, spacing="trailing", **chosen)
 
 
 def along(path: NoisePath, ends: Tensor, frames: int) -> Tensor:

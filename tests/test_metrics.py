@@ -80,10 +80,10 @@ def test_difference_of_a_set_and_almost_the_same_set_is_narrow():
     assert found.high - found.low < 0.05 * (kid(x, y).high - kid(x, y).low)
 
 
-def test_mean_has_the_interval_of_the_normal_law():
+def test_mean_has_the_interval_of_students_law():
     found = mean(torch.tensor([1.0, 2.0, 3.0, 6.0]))
     assert (found.value, found.n) == (3, 4)
-    assert found.high - 3 == pytest.approx(1.959964 * np.std([1, 2, 3, 6], ddof=1) / 2)
+    assert found.high - 3 == pytest.approx(3.182446 * np.std([1, 2, 3, 6], ddof=1) / 2)
 
 
 def test_mean_pairwise_leaves_the_diagonal_out():

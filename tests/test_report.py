@@ -76,7 +76,9 @@ TWINS = {"twins_in_training": {"exact": 3, "near": 4}, "twins_held_out": {"exact
 MEAN = {"value": 0.1, "low": -0.02, "high": 0.3, "n": 8}
 PATH = {
     "noise_norm": {"ends": 83.1, "middle": 58.8},
+    "detail": {"ends": 0.1, "middle": 0.09},
     "lpips_step": {"mean": 0.1, "largest": 0.25, "n": 64},
+    "end_distance": MEAN,
     "largest_over_mean": MEAN,
     "length_over_end_distance": MEAN,
     "nearest_training": {"ends": MEAN, "middle": MEAN, "middle_less_ends": MEAN},
