@@ -22,6 +22,7 @@ from stages._io import digest, write_json, write_text
 from stages._main import run
 from stages._params import MAPS, SCALARS, Params, read_params
 from stages._ranking import REPORT_BEST_SIX
+from stages._sheets import neighbour_sheet, path_sheet, reverse_sheet
 
 MACHINE = ("runtime",)
 """Parameters that change no result, and that differ from machine to machine."""
@@ -37,6 +38,12 @@ def main(
     likelihood: Path,
     losses: Path,
     weights: Path,
+    images: Path,
+    held_out: Path,
+    drawn: Path,
+    trajectory: Path,
+    frames: Path,
+    neighbours: Path,
     quality: Path,
     data: Path,
     samples: Path,
@@ -62,7 +69,9 @@ def main(
 ) -> None:
     """Fill TEMPLATES to PAGE and MARKDOWN from metrics, tables and figures; write all metrics to MERGED.
 
-    Draw LOSS, and QUALITY_TIME from the benchmark QUALITY, which was taken with WEIGHTS or with others.
+    Draw LOSS, and QUALITY_TIME from the benchmark QUALITY, which was taken with WEIGHTS or with others. What moves in
+    the page comes from the arrays: training and HELD_OUT images, samples that were DRAWN, their TRAJECTORY and their
+    NEIGHBOURS, and the FRAMES of interpolation.
     """
     params = read_params()
     sources = {"extract": extract, "train": train, "interpolate": interpolate, "rank": rank, "evaluate": evaluate}
@@ -84,6 +93,9 @@ def main(
         "same_weights": measured["weights"] in map(digest, weights.glob("*.safetensors")),
         "figures": {name: Picture(path) for name, path in figures.items()},
         "report_best": REPORT_BEST_SIX,
+        "estimates": list(estimates(metrics)),
+        "digests": [(path.as_posix(), digest(path)) for path in (images, held_out, *sorted(weights.iterdir()), drawn)],
+        **moving(params, images, held_out, drawn, trajectory, frames, neighbours),
         **described(params),
     }
     write_text(page, render(templates, "report.html", page, facts, escape=True))
@@ -110,6 +122,31 @@ class Picture:
     def seen_from(self, page: Path) -> str:
         """The file's path relative to the folder of `page`."""
         return Path(os.path.relpath(self.path, page.parent)).as_posix()
+
+
+def moving(
+    params: Params, images: Path, held_out: Path, drawn: Path, trajectory: Path, frames: Path, neighbours: Path
+) -> dict[str, Any]:
+    """What the page's sliders show, and what they say."""
+    interpolate = params.mapping("interpolate")
+    reverse, steps = reverse_sheet(trajectory)
+    samples, gallery = neighbour_sheet(drawn, images, held_out, neighbours)
+    return {
+        "sheets": {"paths": path_sheet(frames, interpolate["shown"]), "reverse": reverse, "samples": samples},
+        "gallery": gallery,
+        "moments": [*(f"t = {t:,}" for t in steps), "the sample"],
+        "mixtures": [f"{index / (interpolate['frames'] - 1):.3g}" for index in range(interpolate["frames"])],
+    }
+
+
+def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every value with an interval, by its dotted name."""
+    if {"value", "low", "high", "n"} <= metrics.keys():
+        yield name, metrics
+    else:
+        for key, value in metrics.items():
+            if isinstance(value, Mapping):
+                yield from estimates(value, f"{name}.{key}".lstrip("."))
 
 
 def described(params: Params) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ddpm.schedule import NoiseSchedule
 from stages._draw import Drawing, draw_chunks, join_chunks, prepare
 from stages._figures import save_figure, strip_figure
 from stages._images import open_images, require_one_recipe
-from stages._io import repository_root, write_animation, write_csv, write_png
+from stages._io import repository_root, write_animation, write_csv, write_png, write_safetensors
 from stages._main import StageError, first_process, progress, run
 from stages._model import SampleConfig
 from stages._params import read_params
@@ -47,11 +47,13 @@ def main(
     forward: Path = Path("forward.png"),
     reverse: Path = Path("reverse.png"),
     animation: Path = Path("reverse_animated.png"),
+    trajectory: Path = Path("reverse.safetensors"),
 ) -> None:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into SAMPLES, with SAMPLES_INDEX.
 
     The first 64 go into a GRID; a strip and an ANIMATION show the REVERSE process and, given real IMAGES with their
-    table IMAGES_INDEX, a strip the FORWARD one. `torchrun --nproc-per-node=4 -m stages.sample` shares the work.
+    table IMAGES_INDEX, a strip the FORWARD one. TRAJECTORY has the animation's images, uint8 [2, images, frames, H, W,
+    3], x_t and estimates of x_0. `torchrun --nproc-per-node=4 -m stages.sample` shares the work.
     """
     with distributed():
         with together():
@@ -66,7 +68,7 @@ def main(
                 write_png(grid, tile_grid(np.load(samples, mmap_mode="r")[:64], columns=8, scale=3))
                 if real:
                     save_figure(forward, forward_strip(real, drawing.model.schedule, drawing.config.seed))
-                show_reverse(drawing, reverse, animation)
+                show_reverse(drawing, reverse, animation, trajectory)
                 shutil.rmtree(folder)
 
 
@@ -113,14 +115,17 @@ def forward_strip(real: Shown, schedule: NoiseSchedule, seed: int) -> Figure:
     return strip_figure(np.stack(columns, axis=1), [f"t = {t}" for t in steps], rows)
 
 
-def show_reverse(drawing: Drawing, strip: Path, animation: Path) -> None:
+def show_reverse(drawing: Drawing, strip: Path, animation: Path, trajectory: Path) -> None:
     """Draw the first `ROWS` images again, by themselves, and show how they come about."""
     wanted = [fraction * drawing.timesteps[0] for fraction in REVERSE]
     columns = list(dict.fromkeys(min(drawing.timesteps, key=lambda t: abs(t - near)) for near in wanted))
     frames = drawing.timesteps[:: -(-len(drawing.timesteps) // FRAMES)]
     seen = watch(drawing, {*columns, *frames})
     save_figure(strip, reverse_strip(seen, columns))
-    write_animation(animation, reverse_frames(seen, frames), milliseconds=120)
+    moving = np.stack([seen[t] for t in [*frames, -1]], axis=2)  # [2, ROWS, frames, H, W, 3]
+    tiles = [tile_grid(np.concatenate(frame), columns=ROWS, scale=3) for frame in moving.transpose(2, 0, 1, 3, 4, 5)]
+    write_animation(animation, np.stack(tiles), milliseconds=120)
+    write_safetensors(trajectory, {"frames": torch.from_numpy(moving)}, {"timesteps": frames})
 
 
 Seen = Mapping[int, np.ndarray]
@@ -146,11 +151,6 @@ def reverse_strip(seen: Seen, steps: Sequence[int]) -> Figure:
     pairs = np.stack([seen[t] for t in [*steps, -1]], axis=2).swapaxes(0, 1)  # [ROWS, 2, columns, H, W, 3]
     names = ["$x_t$", "estimate of $x_0$"] * ROWS
     return strip_figure(pairs.reshape(-1, *pairs.shape[2:]), [*(f"t = {t}" for t in steps), "sample"], names, group=2)
-
-
-def reverse_frames(seen: Seen, steps: Sequence[int]) -> np.ndarray:
-    """x_t above, and below what the network takes it for, uint8 `[frames, H, W, 3]`; the last frame is the sample."""
-    return np.stack([tile_grid(np.concatenate(seen[t]), columns=ROWS, scale=3) for t in [*steps, -1]])
 
 
 if __name__ == "__main__":

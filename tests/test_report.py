@@ -9,10 +9,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from stages import report
+from stages._io import write_safetensors
 
 TEMPLATES = Path(report.__file__).parent / "templates"
 EVALUATION = ("kid", "precision_recall", "diversity", "colours", "factors", "noise_loss")
@@ -153,6 +156,25 @@ QUALITY = {
 }
 
 
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 8, 8, 3), dtype=np.uint8)
+
+
+def write_arrays(folder):
+    """Images, and what was found about three samples; the second is the nearest."""
+    for name, count in (("train", 5), ("val", 4), ("samples", 3)):
+        np.save(folder / f"{name}.npy", noise(count))
+    np.save(folder / "interpolation.npy", noise(12, 8, 9))
+    write_safetensors(
+        folder / "reverse.safetensors", {"frames": torch.from_numpy(noise(2, 4, 3))}, {"timesteps": [999, 500]}
+    )
+    numbers = {"percentile": 0.4, "p_value": 0.5, "copy_distance": 0.6, "flagged": 0, "held_out_distance": 0.33}
+    rows = {"neighbour": 4, "original": 2, "held_out_neighbour": 3}
+    sides = {"mirrored": 1, "original_mirrored": 0, "held_out_mirrored": 0}
+    table = {"rank": [1, 2, 3], "sample": [1, 0, 2], "distance": [0.21, 0.31, 0.41], **numbers, **rows, **sides}
+    pd.DataFrame(table).to_csv(folder / "neighbours.csv", index=False)
+
+
 @pytest.fixture
 def build(write_params, tmp_path):
     """Write the stage's inputs, with `changes` to metrics and to parameters, run it and return its folder."""
@@ -168,6 +190,7 @@ def build(write_params, tmp_path):
         (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
         (folder / "model").mkdir(exist_ok=True)
         (folder / "model/ema.safetensors").write_bytes(WEIGHTS)
+        write_arrays(folder)
         for index, name in enumerate(FIGURES):
             pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 90, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "figures" / f"{name}.png")
@@ -176,6 +199,10 @@ def build(write_params, tmp_path):
             *(folder / "metrics" / f"{stage}.json" for stage in METRICS),
             folder / "loss.csv",
             folder / "model",
+            *(folder / f"{name}.npy" for name in ("train", "val", "samples")),
+            folder / "reverse.safetensors",
+            folder / "interpolation.npy",
+            folder / "neighbours.csv",
             folder / "quality.json",
             *(folder / "figures" / f"{name}.png" for name in FIGURES),
             *(folder / name for name in ("index.html", "report.md", "metrics.json")),
@@ -198,7 +225,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "input", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -216,9 +243,8 @@ def test_page_loads_nothing(build):
     ]
     loaded += [attrs["href"] for attrs in tags.all("link")]
     assert all(value.startswith("data:") for value in loaded)
-    assert "url(" not in text
+    assert set(re.findall(r"url\((.{5})", text)) == {"data:"}
     assert "@import" not in text
-    assert not tags.all("script")
 
 
 def test_page_holds_the_figures_as_given(build):
@@ -385,19 +411,82 @@ def test_values_are_escaped_in_the_page_alone(build):
     assert "2 cores of <some> CPU" in (folder / "report.md").read_text()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_page_fits_a_phone_without_a_complaint_from_the_browser(build, tmp_path):
-    page = html.escape((build() / "index.html").read_text())
+def in_browser(folder, tmp_path, width, script):
+    """What SCRIPT, of the names `page` and `view` (document and window), returns in a browser `width` pixels wide."""
+    page = html.escape((folder / "index.html").read_text())
     # In a frame, because a browser's window is at least 500 pixels wide.
-    (tmp_path / "phone.html").write_text(
-        f'<iframe style="width: 360px; height: 800px; border: 0" srcdoc="{page}"></iframe><p></p><script>'
-        "onload = () => { const page = document.querySelector('iframe').contentDocument;"
-        "const root = page.documentElement, missing = [...page.images].filter(image => !image.naturalWidth);"
-        "document.querySelector('p').append(`${root.scrollWidth - root.clientWidth} ${missing.length}`); }</script>"
+    (tmp_path / "frame.html").write_text(
+        f'<iframe style="width: {width}px; height: 800px; border: 0" srcdoc="{page}"></iframe><pre></pre><script>'
+        "onload = () => { const view = document.querySelector('iframe').contentWindow, page = view.document;"
+        f"document.querySelector('pre').append(JSON.stringify((() => {{ {script} }})())); }}</script>"
     )
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += f" --disable-component-update --disable-sync --enable-logging=stderr --user-data-dir={tmp_path}/profile"
-    command = [BROWSER, *options.split(), "--dump-dom", (tmp_path / "phone.html").as_uri()]
+    command = [BROWSER, *options.split(), "--dump-dom", (tmp_path / "frame.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert "<p>0 0</p>" in done.stdout
     assert "CONSOLE" not in done.stderr
+    return json.loads(html.unescape(done.stdout.rpartition("<pre>")[2].partition("</pre>")[0]))
+
+
+browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+@browser
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_page_fits_without_a_complaint_from_the_browser(build, tmp_path, width):
+    script = """const root = page.documentElement, missing = [...page.images].filter(image => !image.naturalWidth);
+        return [root.scrollWidth - root.clientWidth, missing.length];"""
+    assert in_browser(build(), tmp_path, width, script) == [0, 0]
+
+
+@browser
+def test_sliders_move_images(build, tmp_path):
+    script = """const found = [];
+        for (const figure of [page.querySelector("#slide"), page.querySelector("#scrub")]) {
+          const range = figure.querySelector("input"), tile = figure.querySelectorAll(".tile")[1];
+          const look = () => found.push(view.getComputedStyle(tile).backgroundPosition,
+            figure.querySelector("output").value);
+          const change = (control, value) => { control.value = value; control.dispatchEvent(new Event("input"));
+            control.dispatchEvent(new Event("change")); look(); };
+          look();
+          change(range, 2);
+          if (figure.querySelector("select")) change(figure.querySelector("select"), 1);
+        }
+        return found;"""
+    found = in_browser(build(), tmp_path, 1280, script)
+    # Tiles are 96 pixels; the second is the second of two pairs' first method, then x_t of the second sample.
+    moved = ["0px -192px", "0", "-192px -192px", "0.25", "-192px -288px", "0.25"]
+    assert found == [*moved, "0px -192px", "t = 999", "-192px -192px", "the sample"]
+
+
+@browser
+def test_samples_open_beside_their_neighbours(build, tmp_path):
+    script = """const [first] = page.querySelectorAll("#neighbours button"), dialog = page.querySelector("dialog");
+        const look = () => [dialog.open, dialog.querySelector("h3").textContent,
+          dialog.querySelector("[data-fact='1']").textContent];
+        first.click();
+        const opened = look();
+        dialog.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+        const next = look();
+        dialog.querySelector("[data-close]").click();
+        return [opened, next, dialog.open];"""
+    opened, following, still = in_browser(build(), tmp_path, 360, script)
+    assert opened == [True, "Sample 1, number 2 by distance", "0.310"]
+    assert following == [True, "Sample 2, number 1 by distance", "0.210"]
+    assert not still
+
+
+@browser
+def test_numbers_are_sorted_by_a_click(build, tmp_path):
+    script = """const table = page.querySelector("table.sortable"), column = 1;
+        const values = () => [...table.tBodies[0].rows].map(row =>
+          Number(row.cells[column].textContent.replace("\u2212", "-").replaceAll(",", "")));
+        const heading = table.tHead.rows[0].cells[column], found = [];
+        for (const turn of [0, 1]) { heading.querySelector("button").click();
+          found.push([heading.getAttribute("aria-sort"), values()]); }
+        return found;"""
+    (up, rising), (down, falling) = in_browser(build(), tmp_path, 1280, script)
+    assert (up, down) == ("ascending", "descending")
+    assert rising == sorted(rising)
+    assert falling == rising[::-1]
+    assert len(set(rising)) > 3
