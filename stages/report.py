@@ -22,7 +22,7 @@ from stages._io import digest, write_json, write_text
 from stages._main import run
 from stages._params import MAPS, SCALARS, Params, read_params
 from stages._ranking import REPORT_BEST_SIX
-from stages._sheets import neighbour_sheet, path_sheet, reverse_sheet
+from stages._sheets import neighbour_sheet, path_sheet, reverse_sheet, uri
 
 MACHINE = ("runtime",)
 """Parameters that change no result, and that differ from machine to machine."""
@@ -116,7 +116,10 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The whole file as a data URI."""
+        """The picture as a data URI, pixel for pixel; an animation as the file that it is."""
+        with Image.open(self.path) as image:
+            if not getattr(image, "is_animated", False):
+                return uri(image)
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
     def seen_from(self, page: Path) -> str:

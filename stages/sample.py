@@ -26,7 +26,9 @@ from stages._processes import distributed, together
 from stages._state import run_folder
 
 ROWS = 4
-"""Images in a strip, and in the animation."""
+"""Images in the forward strip, and in the animation."""
+REVERSED = 2
+"""Images in the reverse strip, with two rows each."""
 FORWARD = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """Columns of the forward strip, as fractions of T."""
 REVERSE = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -148,8 +150,8 @@ def watch(drawing: Drawing, steps: set[int]) -> Seen:
 
 def reverse_strip(seen: Seen, steps: Sequence[int]) -> Figure:
     """Two rows an image: x_t, and what the network takes it for; the last column is the sample."""
-    pairs = np.stack([seen[t] for t in [*steps, -1]], axis=2).swapaxes(0, 1)  # [ROWS, 2, columns, H, W, 3]
-    names = ["$x_t$", "estimate of $x_0$"] * ROWS
+    pairs = np.stack([seen[t][:, :REVERSED] for t in [*steps, -1]], axis=2).swapaxes(0, 1)
+    names = ["$x_t$", "estimate of $x_0$"] * REVERSED
     return strip_figure(pairs.reshape(-1, *pairs.shape[2:]), [*(f"t = {t}" for t in steps), "sample"], names, group=2)
 
 

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import html
+import io
 import json
 import re
 import shutil
@@ -247,12 +248,17 @@ def test_page_loads_nothing(build):
     assert "@import" not in text
 
 
+def pixels(image):
+    return image.convert("RGB").tobytes()
+
+
 def test_page_holds_the_figures_as_given(build):
     folder = build()
     images = Tags((folder / "index.html").read_text()).all("img")
-    prefix = "data:image/png;base64,"
-    held = [base64.b64decode(image["src"].removeprefix(prefix), validate=True) for image in images]
-    assert sorted(held) == sorted(path.read_bytes() for path in (folder / "figures").iterdir())
+    assert {image["src"].partition(",")[0] for image in images} == {"data:image/webp;base64"}
+    held = [Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))) for image in images]
+    given = [Image.open(path) for path in (folder / "figures").iterdir()]
+    assert sorted(pixels(image) for image in held) == sorted(map(pixels, given))
     assert all(len(image["alt"]) > 20 for image in images)
     sizes = {Image.open(path).size for path in (folder / "figures").iterdir()}
     assert {(int(image["width"]), int(image["height"])) for image in images} == sizes
