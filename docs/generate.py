@@ -179,9 +179,9 @@ def architecture(text: str) -> str:
         "stage modules": graph("stages"),
         "uses": uses(),
     }.items():
-        start, end = f"<!-- generated: {name} -->\n", f"\n<!-- end: {name} -->"
-        before, _, rest = text.partition(start)
-        text = f"{before}{start}{made}{end}{rest.partition(end)[2]}"
+        start, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}{made}\n{end}{rest.split(end)[1]}"
     return text
 
 
