@@ -12,6 +12,12 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def variables() -> dict[str, str]:
+    """The environment of a user who has activated this Python's."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
+    return {**outside, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{outside['PATH']}"}
+
+
 class Clone:
     """A clone of the repository as it stands, uncommitted changes included."""
 
@@ -50,10 +56,8 @@ class Clone:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """`dvc ...` as a process, with these options of `subprocess.Popen`."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-        variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
         return subprocess.Popen(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=variables, text=True, **options
+            [sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=variables(), text=True, **options
         )
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:

@@ -7,21 +7,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from docs.generate import imports_of, modules
+
 ROOT = Path(__file__).parents[1]
 SHARED = ("train", "sample", "rank")
 """Stages that several processes may share."""
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-
-
-def imports_of(module: str) -> set[str]:
-    """Names of our modules that `module` imports itself."""
-    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
-    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    names = [name for name in names if (ROOT / f"{name.replace('.', '/')}.py").exists()]
-    return {name for name in names if name.startswith(("ddpm.", "stages."))}
 
 
 def closure(module: str) -> set[str]:
@@ -59,10 +50,6 @@ def test_no_parameter_escapes_the_run_cache(name: str) -> None:
         for key in re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], parameter).split("."):
             found = found[key]
         assert not re.search(r"'(size|nfiles)':", repr(found)), parameter
-
-
-def modules(package: str) -> list[str]:
-    return [f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
 
 
 def test_library_knows_nothing_of_the_pipeline() -> None:

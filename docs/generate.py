@@ -1,0 +1,196 @@
+"""Writes what docs/ has of the code, `python -m docs.generate`: parameters.md, tables and graphs of architecture.md.
+
+Run it from the root of the repository.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
+
+from ddpm.recipe import Recipe, TrainConfig
+from ddpm.schedule import DiffusionConfig
+from ddpm.unet import UNetConfig
+from stages._main import RuntimeConfig
+from stages._model import ModelSampling, SampleConfig
+from stages._params import Top, read_params
+from stages._paths import InterpolateConfig
+from stages._ranking import RankConfig
+from stages.evaluate import EvaluateConfig
+from stages.extract import ExtractConfig
+from stages.fetch import KINDS
+from stages.likelihood import LikelihoodConfig
+
+ROOT = Path(__file__).parents[1]
+MODEL = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
+SECTIONS = {
+    "extract": ExtractConfig,
+    "diffusion": DiffusionConfig,
+    "train": TrainConfig,
+    "sample": SampleConfig,
+    "interpolate": InterpolateConfig,
+    "rank": RankConfig,
+    "evaluate": EvaluateConfig,
+    "likelihood": LikelihoodConfig,
+    "runtime": RuntimeConfig,
+}
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+HEAD = """\
+# Parameters
+
+Made by `python -m docs.generate` from the dataclasses that read `params.yaml` and the comments in it; a test compares.
+`dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. What only several
+values together can violate, such as `attention` and `extract.size`, the error says.
+"""
+
+
+def parameters() -> str:
+    """`parameters.md`."""
+    params, said = read_params(), comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    pages = [HEAD, table("Top level", Top, {"default": {key: params.values[key] for key in Top.__annotations__}}, said)]
+    for kind, (config, _) in KINDS.items():
+        entries = {name: entry for name, entry in params.mapping("sources").items() if entry["kind"] == kind}
+        pages.append(table(f"`sources.<name>` of kind `{kind}`", config, entries, said, "sources.{}."))
+    for part, config in MODEL.items():
+        entries = {name: model[part] for name, model in params.mapping("models").items()}
+        pages.append(table(f"`models.<name>.{part}`", config, entries, said, f"models.{{}}.{part}."))
+    for name, config in SECTIONS.items():
+        pages.append(table(f"`{name}`", config, {"default": params.mapping(name)}, said, f"{name}."))
+    return "\n".join(pages)
+
+
+def comments(text: str) -> dict[str, str]:
+    """What stands behind a `#` on the line of each key of a YAML file in block style, by dotted key."""
+    found, path = {}, []
+    for line in text.splitlines():
+        if match := re.match(r"( *)(\w+):([^#]*)(?:# *(.*))?$", line):
+            path[len(match[1]) // 2 :] = [match[2]]
+            if match[4]:
+                found[".".join(path)] = match[4]
+    return found
+
+
+def table(
+    title: str, config: type, entries: Mapping[str, Mapping[str, Any]], said: Mapping[str, str], place: str = ""
+) -> str:
+    """A section: the docstring of `config`, and a line for each field, with its value in each of `entries`.
+
+    Its meaning is the first comment that one of them has at `place`, which names the entry as {}.
+    """
+    names = list(entries)
+    lines = [f"## {title}", "", *(inspect.getdoc(config) or "").splitlines(), ""]
+    lines += [f"| key | allowed | {' | '.join(names)} | meaning |", f"|---|---|{'---|' * len(names)}---|"]
+    for field, schema in TypeAdapter(config).json_schema()["properties"].items():
+        values = [shown(entries[name].get(field)) for name in names]
+        meaning = next(filter(None, (said.get(f"{place.format(name)}{field}") for name in names)), "")
+        lines.append(f"| `{field}` | {allowed(schema)} | {' | '.join(values)} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """The values of a field, from its JSON schema."""
+    if "anyOf" in schema:  # or null
+        return f"{allowed(schema['anyOf'][0])}, or empty"
+    if "items" in schema:
+        return f"list of {allowed(schema['items'])}"
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    return ", ".join([schema["type"], *(text.format(schema[key]) for key, text in BOUNDS.items() if key in schema)])
+
+
+def shown(value: Any) -> str:
+    """A value as `-S` takes it."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def imports_of(module: str) -> set[str]:
+    """Names of our modules that `module` imports itself."""
+    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    names = [name for name in names if (ROOT / f"{name.replace('.', '/')}.py").exists()]
+    return {name for name in names if name.startswith(("ddpm.", "stages."))}
+
+
+def modules(package: str) -> list[str]:
+    """The modules of `package`, sorted."""
+    return sorted(f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__")
+
+
+def graph(package: str) -> str:
+    """Mermaid of the imports inside `package`, without those that a longer way shows as well."""
+    edges = {module: imports_of(module) & set(modules(package)) for module in modules(package)}
+    lines = ["```mermaid", "flowchart LR"]
+    for module, targets in edges.items():
+        beyond = set().union(*(reached(edges, target) for target in targets))
+        lines += [f"\t{module.split('.')[1]} --> {target.split('.')[1]}" for target in sorted(targets - beyond)]
+    return "\n".join([*lines, "```"])
+
+
+def reached(edges: Mapping[str, set[str]], module: str) -> set[str]:
+    """What `module` imports, directly or not, but for itself."""
+    return edges[module].union(*(reached(edges, target) for target in edges[module]))
+
+
+def uses() -> str:
+    """A table of what each module of `stages` imports of `ddpm`."""
+    lines = ["| module of `stages` | imports of `ddpm` |", "|---|---|"]
+    for module in modules("stages"):
+        names = [name.split(".")[1] for name in imports_of(module) if name.startswith("ddpm.")]
+        lines.append(f"| `{module.split('.')[1]}` | {listed(names)} |")
+    return "\n".join(lines)
+
+
+def stages() -> str:
+    """A table of what each stage reads, code aside, and writes, and of the parameters that it depends on."""
+    lines = ["| stage | reads | writes | parameters |", "|---|---|---|---|"]
+    for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
+        outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+        cells = (
+            [dep for dep in stage["deps"] if not dep.endswith(".py")],
+            [next(iter(out)) if isinstance(out, dict) else out for out in outs],
+            stage.get("params", []),
+        )
+        lines.append(f"| [`{name}`](../stages/{name}.py) | {' | '.join(map(listed, cells))} |")
+    return "\n".join(lines)
+
+
+def listed(names: Iterable[str]) -> str:
+    """As code, sorted."""
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "nothing"
+
+
+def architecture(text: str) -> str:
+    """`architecture.md`, given as it is, with what stands between each pair of its markers made anew."""
+    for name, made in {
+        "stages": stages(),
+        "ddpm": graph("ddpm"),
+        "stage modules": graph("stages"),
+        "uses": uses(),
+    }.items():
+        start, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}{made}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def generated() -> dict[Path, str]:
+    """The content of each page that is made of the code, wholly or in part."""
+    page = ROOT / "docs" / "architecture.md"
+    return {page.with_name("parameters.md"): parameters(), page: architecture(page.read_text(encoding="utf-8"))}
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
