@@ -41,6 +41,14 @@ class Clone:
     def copy(self, folder: Path) -> "Clone":
         """The clone in another folder, with all that has happened in it."""
         shutil.copytree(self.folder, folder, symlinks=True)
+        return self._in(folder)
+
+    def cloned(self, folder: Path) -> "Clone":
+        """What Git has of it, in another folder."""
+        self.git("clone", "-q", ".", str(folder))
+        return self._in(folder)
+
+    def _in(self, folder: Path) -> "Clone":
         other = copy.copy(self)
         other.folder = folder
         return other

@@ -42,10 +42,13 @@ def main(
     trunk: Path,
     neighbours: Path,
     metrics: Path,
+    curves: Path,
     figure: Path,
     histogram: Path,
 ) -> None:
     """Write the NEIGHBOURS of each sample, METRICS of samples and real images, and the best beside what they are near.
+
+    CURVES is for `dvc plots`: how the distances are distributed.
 
     `torchrun --nproc-per-node=4 -m stages.rank` shares the work.
     """
@@ -67,6 +70,7 @@ def main(
         found = summary(table, chosen, distances, config.flag_rate)
         size = config.input_size or sets.samples.shape[1]
         write_csv(neighbours, ranked.round(6))
+        write_csv(curves, distributions(by_set(table, "distance")).round(6))
         write_json(metrics, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
         save_figure(figure, best_figure(chosen, sets, config.best))
         copies = by_set(table, "copy_distance")
@@ -118,6 +122,16 @@ def with_tests(table: pd.DataFrame, rate: float) -> pd.DataFrame:
 def by_set(table: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
     """The values of a column, `[n]` for each set."""
     return {name: table.loc[table["set"] == name, column].to_numpy() for name in SETS}
+
+
+def distributions(distances: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """For each set the distances below which 0 %, 1 %, ... 100 % of it lie: as many rows for any number of images."""
+    shares = np.linspace(0, 1, 101)
+    parts = [
+        pd.DataFrame({"set": name, "share": shares, "distance": np.quantile(values, shares)})
+        for name, values in distances.items()
+    ]
+    return pd.concat(parts)
 
 
 def ranked_samples(metric: Metric, sets: Sets, table: pd.DataFrame, flips: bool) -> pd.DataFrame:

@@ -17,9 +17,12 @@ from lsun_server import Server
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from benchmarks._clone import Clone
 from stages.weights import obtain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
+SMOKE = ("-S", "data=smoke", "-S", "model=smoke", "-S", "epochs=2")
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 
 WriteParams = Callable[[dict[str, Any]], None]
@@ -135,3 +138,11 @@ def trunk() -> dict[str, Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(REPOSITORY))
         return obtain("alex")
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory, trunk: object) -> Clone:
+    """A clone in which the smoke profile has run once: to be copied, not changed."""
+    clone = Clone(tmp_path_factory.mktemp("smoke"))
+    assert sorted(clone.ran("exp", "run", *SMOKE)) == sorted(STAGES)
+    return clone

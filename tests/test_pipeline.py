@@ -5,24 +5,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMOKE, STAGES
 from dvc.utils.hydra import apply_overrides
 from lsun_server import Server, lsun_zip
 from ruamel.yaml import YAML
 
 from benchmarks._clone import Clone
 
-STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "report"]
-SMOKE = ("-S", "data=smoke", "-S", "model=smoke", "-S", "epochs=2")
+AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "likelihood", "report"]
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, trunk: object) -> Clone:
-    """A clone in which the smoke profile has run once."""
-    clone = Clone(tmp_path_factory.mktemp("clone"))
-    assert sorted(clone.ran("exp", "run", *SMOKE)) == sorted(STAGES)
-    return clone
+def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
+    """A clone in which the smoke profile has run once, for the tests of this module in their order."""
+    return smoke.copy(tmp_path_factory.mktemp("pipeline") / "clone")
 
 
 def test_the_committed_lock_and_reports_are_those_of_the_code(tmp_path: Path) -> None:

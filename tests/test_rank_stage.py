@@ -30,7 +30,7 @@ from stages._rank_sets import Sets, open_sets
 SMALL = {"rank.pairs": 20, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
 INPUTS = [f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
 INPUTS += ["duplicates.csv", "trunk.safetensors"]
-OUTPUTS = ("neighbours.csv", "rank.json", "best.png", "nearest.png")
+OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
 
 
 @cache
@@ -89,7 +89,13 @@ def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
     assert (table["p_value"][:6] <= 0.05).all()
     assert table["distance"][:2].tolist() == [0, 0]
     assert table["mirrored"][:2].tolist() == [0, 1]
+    curves = pd.read_csv(folder / "out" / "distances.csv").set_index(["set", "share"])["distance"]
+    assert {name: len(part) for name, part in curves.groupby("set")} == dict.fromkeys(rank.SETS, 101)
+    assert curves["samples", 0.5] == pytest.approx(table["distance"].median(), abs=1e-6)
     metrics = json.loads((folder / "out" / "rank.json").read_text())
+    assert [curves["held_out", share] for share in (0, 0.5, 1)] == pytest.approx(
+        [metrics["held_out"][name] for name in ("min", "median", "max")], abs=1e-6
+    )
     assert metrics["copies"]["samples"] | {"low": 0, "high": 1} == {"value": 0.5, "low": 0, "high": 1, "n": 12}
     assert metrics["copies"]["held_out"]["value"] <= 0.05
     counts = {"best": 6, "samples": 12, "held_out": 48, "left_out": 48, "real_pairs": 20, "best_unseen": 6}

@@ -1,0 +1,70 @@
+"""Experiments as docs/dvc.md compares them: a sweep from DVC's queue, its table and its plots."""
+
+import io
+import json
+import shlex
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from conftest import REPOSITORY
+
+from benchmarks._clone import Clone
+
+pytestmark = pytest.mark.slow
+
+DOCUMENTED = (REPOSITORY / "docs" / "dvc.md").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+PATIENCE = 600
+"""Seconds for two experiments."""
+
+
+def documented(command: str) -> list[str]:
+    """The arguments of the first `dvc COMMAND ...` in docs/dvc.md."""
+    return shlex.split(next(line for line in DOCUMENTED if line.startswith(f"dvc {command} ")), comments=True)[1:]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Iterator[Clone]:
+    """A clone in which a worker of DVC's queue has run the documented sweep: two seeds of sampling."""
+    clone = smoke.copy(tmp_path_factory.mktemp("swept") / "clone")
+    before = clone.git("diff")
+    clone.dvc(*documented("exp run --queue"))
+    clone.dvc("queue", "start")
+    try:
+        end = time.monotonic() + PATIENCE
+        while (status := clone.dvc("queue", "status")).count("Success") < 2:
+            assert "Failed" not in status, clone.dvc("queue", "logs", "seed-1")
+            assert time.monotonic() < end, status
+            time.sleep(2)
+    finally:
+        clone.dvc("queue", "stop", "--kill")
+    assert clone.git("diff") == before
+    return clone
+
+
+def test_a_table_has_the_columns_that_matter_and_the_best_first(swept: Clone) -> None:
+    table = pd.read_csv(io.StringIO(swept.dvc(*documented("exp show"), "--csv")))
+    assert {"samples.kid_alexnet.value", "best.median", "sample.seed"} <= set(table.columns)
+    assert len(table.columns) < 12
+    seeds = table[table["Experiment"].isin(["seed-1", "seed-2"])]
+    assert sorted(seeds["sample.seed"]) == [1, 2]
+    assert seeds["samples.kid_alexnet.value"].is_monotonic_increasing
+
+
+def test_plots_lay_experiments_over_each_other(swept: Clone) -> None:
+    plots = json.loads(swept.dvc("plots", "diff", "seed-1", "seed-2", "--json"))["data"]
+    curves = {
+        "reports/train/loss.csv": "loss",
+        "reports/train/noise_loss.csv": "x0_error",
+        "reports/rank/distances.csv": "distance",
+        "dvc.yaml::quality against time": "kid",
+    }
+    assert {name for name in plots if not name.endswith(".png")} == set(curves)
+    for name, column in curves.items():
+        (plot,) = plots[name]
+        assert sorted(plot["revisions"]) == ["seed-1", "seed-2"]
+        assert all(len(rows) > 1 and all(row[column] for row in rows) for rows in plot["datapoints"].values()), name
+        assert "<DVC_METRIC" not in json.dumps(plot["content"])
+    first, second = plots["reports/rank/distances.csv"][0]["datapoints"].values()
+    assert [row["distance"] for row in first] != [row["distance"] for row in second]
