@@ -18,7 +18,7 @@ help:  ## list the targets
 
 repro: .venv/installed  ## set up, then run every stage that is out of date
 	dvc repro
-	@echo "The report: $(CURDIR)/reports/index.html"
+	@python -m stages._summary reports/metrics.json reports/index.html
 
 test: .venv/installed  ## set up, then check style and types and run all tests
 	ruff check .

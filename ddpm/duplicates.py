@@ -6,7 +6,7 @@ grey. They are a projection (Parseval), so that no two descriptors are further a
 within the radius is missed, and what is beyond it is thrown out by looking at the pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ BLOCK = 512
 """Images in memory at once."""
 PAIRS = 32
 """Pairs compared at once: as many as the processor's cache holds."""
+
+OnBlock = Callable[[int], object]
+"""Called after each block with the number of its images, for a progress bar."""
 
 
 class Images(Protocol):
@@ -48,7 +51,7 @@ class Twins:
             self.other[number], self.rms[number], self.mirrored[number] = other, rms, mirrored
 
 
-def twins_within(images: Images, among: np.ndarray, radius: float) -> Twins:
+def twins_within(images: Images, among: np.ndarray, radius: float, on_block: OnBlock = lambda images: None) -> Twins:
     """The twins among the images of these numbers: an earlier one that has none itself is within `radius` levels.
 
     So what is left without the twins has no two images within the radius. Memory grows by 150 bytes an image.
@@ -69,10 +72,11 @@ def twins_within(images: Images, among: np.ndarray, radius: float) -> Twins:
                 twins.enter(numbers[row], other, rms, mirrored)
         new = twins.other[numbers] < 0
         distinct.add(points[new], numbers[new])
+        on_block(len(numbers))
     return twins
 
 
-def twins_between(images: Images, others: Images, radius: float) -> Twins:
+def twins_between(images: Images, others: Images, radius: float, on_block: OnBlock = lambda images: None) -> Twins:
     """Of each of `images` its nearest twin in `others`, within `radius` levels."""
     twins, known = Twins.none(len(images)), _Forest()
     for start in range(0, len(others), BLOCK):
@@ -82,6 +86,7 @@ def twins_between(images: Images, others: Images, radius: float) -> Twins:
         block = images[start : start + BLOCK]
         for row, other, rms, mirrored in _near(block, descriptors(block), known, others, radius):
             twins.enter(start + row, other, rms, mirrored)
+        on_block(len(block))
     return twins
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ddpm.duplicates import Twins, twins_between, twins_within
 from stages._io import write_npy_header
-from stages._main import StageError
+from stages._main import StageError, progress
 
 RADIUS = 8.0
 """Near duplicates differ by no more than this root mean square, in levels; benchmarks/README.md says why."""
@@ -32,8 +32,11 @@ class ArrayFile:
 def find_duplicates(train: Path, val: Path, seen: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
     """The images of the array `train` that are in `val` as well, or else earlier in `train`; by row, with distances."""
     images, unseen = ArrayFile(train), ArrayFile(val)
-    leaks = twins_between(images, unseen, RADIUS)
-    repeats = twins_within(images, np.flatnonzero(leaks.other < 0), RADIUS)
+    with progress(2 * len(images), "images", label="duplicates") as bar:
+        leaks = twins_between(images, unseen, RADIUS, bar.update)
+        among = np.flatnonzero(leaks.other < 0)
+        bar.update(len(images) - len(among))  # of the others one twin is enough
+        repeats = twins_within(images, among, RADIUS, bar.update)
     own = _named(seen)
     found = [_listed(leaks, own, _named(held_out), "val"), _listed(repeats, own, own, "train")]
     return pd.concat(found, ignore_index=True).sort_values("row", ignore_index=True)

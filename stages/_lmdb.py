@@ -17,6 +17,8 @@ PROBES = 256
 """Keys that show which bytes occur in keys."""
 DIGITS = 16
 """Bytes of a key that tell it from its neighbours."""
+KEY_BYTES = 511
+"""The longest key that LMDB takes."""
 MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def reverse_sheet(trajectory: Path) -> tuple[Sheet, list[int]]:
     return sheet(frames.reshape(-1, *frames.shape[2:])), metadata["timesteps"]
 
 
-def neighbour_sheet(samples: Path, train: Path, val: Path, neighbours: Path) -> tuple[Sheet, list[dict[str, Any]]]:
+def neighbour_sheet(samples: Path, train: Path, val: Path, neighbours: Path) -> tuple[Sheet, list[dict[Hashable, Any]]]:
     """A row for each of the first samples: itself, its nearest training image, likeliest original and held-out image.
 
     Mirrored where they are meant so. And of each the line of the table NEIGHBOURS.

@@ -18,13 +18,14 @@ from ddpm.images import to_model_range
 from ddpm.metrics import Estimate, colour_drift, frechet, kid, mean_pairwise, precision_recall, require_full_rank
 from ddpm.perceptual import embed, load_lpips, pooled_features, squared_distances
 from ddpm.rng import numpy_stream
+from stages._command import run
 from stages._evaluation_figures import colours_figure, estimates_figure, factors_figure
 from stages._factors import FACTORS, compare_factors, predict_factors, read_factors
 from stages._figures import save_figure
 from stages._images import open_alike
 from stages._inception import DIMENSIONS, inception_features, load_inception
 from stages._io import read_safetensors, write_json
-from stages._main import StageError, progress, run, setup
+from stages._main import StageError, progress, setup
 from stages._params import read_params
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
@@ -58,7 +59,7 @@ def main(
     diversity_figure: Path,
     colour_figure: Path,
     factor_figure: Path,
-) -> None:
+) -> str:
     """Write the metrics of the samples against `val`, and of as many training images beside them, with figures."""
     params = read_params()
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
@@ -100,6 +101,8 @@ def main(
     save_figure(diversity_figure, estimates_figure({"mean LPIPS of pairs": diversities}))
     save_figure(colour_figure, colours_figure(drifts))
     save_figure(factor_figure, factors_figure(predicted))
+    distance = kids["samples"]
+    return f"KID {distance.value:.4f} ({distance.low:.4f} to {distance.high:.4f}), in {metrics}; see {kid_figure}"
 
 
 def _features(model: lpips.LPIPS, images: np.ndarray) -> Tensor:

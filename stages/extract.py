@@ -17,11 +17,12 @@ from ddpm.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
 from ddpm.config import STRICT
 from ddpm.images import tile_grid
 from ddpm.resizing import ResizeRecipe, resize
+from stages._command import run
 from stages._download import require_space
 from stages._duplicates import RADIUS, drop, find_duplicates
 from stages._io import replacing, write_csv, write_json, write_npy_header, write_png
 from stages._lmdb import count_records, key_text, lmdb_path, read_lmdb, split_lmdb
-from stages._main import StageError, progress, run
+from stages._main import StageError, progress
 from stages._params import read_params
 from stages._workers import in_order
 
@@ -90,7 +91,7 @@ def main(
     duplicates: Path,
     metrics: Path,
     figure: Path,
-) -> None:
+) -> str:
     """Decode and resize the categories in LMDB to TRAIN and VAL, uint8 [N, size, size, 3], in the order of their keys.
 
     The index tables have a line for each record, bad ones included; FACTORS adds its columns to them. DUPLICATES lists
@@ -123,6 +124,8 @@ def main(
         }
         write_json(metrics, {**counts, "near_rms": RADIUS})
         write_png(figure, tile_grid(examples(train_part, seen), FIGURE_COLUMNS, scale=FIGURE_SCALE))
+    used, bad, dropped = (sum(each[key] for each in counts.values()) for key in ("images", "bad", "dropped"))
+    return f"{used:,} images in {train} and {val}, {bad} bad, {dropped} dropped, {len(found)} duplicates; see {figure}"
 
 
 def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,10 +19,12 @@ from ddpm.config import STRICT, ConfigError
 from ddpm.rng import numpy_stream
 from ddpm.scenes import CATEGORIES, draw_scene
 from stages._archive import DamagedError, place, unzip
+from stages._command import run
 from stages._download import download, download_folder
+from stages._folder import is_held_out, pictures
 from stages._io import repository_root, write_csv
-from stages._lmdb import lmdb_path, write_lmdb
-from stages._main import StageError, progress, run
+from stages._lmdb import count_records, lmdb_path, write_lmdb
+from stages._main import StageError, progress
 from stages._params import FILE, Source, read_params
 from stages._workers import in_order
 
@@ -62,11 +64,30 @@ class PathConfig(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for split, path in (("train", self.train), ("val", self.val)):
-            if len(self.categories) > 1 and "{category}" not in path:
-                raise ValueError(
-                    f"{split} = {path}: one path for {len(self.categories)} categories; put {{category}} in it"
-                )
+        _require_place(self.categories, train=self.train, val=self.val)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FolderConfig(Source):
+    """Folders of pictures on this machine, with paths as `PathConfig` has them.
+
+    Where `val` is empty, `val_fraction` of the pictures in `train` are held out.
+    """
+
+    kind: Literal["folder"]
+    train: str
+    val: str | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_place(self.categories, train=self.train, **({"val": self.val} if self.val else {}))
+
+
+def _require_place(categories: Sequence[str], **paths: str) -> None:
+    for name, path in paths.items():
+        if len(categories) > 1 and "{category}" not in path:
+            raise ValueError(f"{name} = {path}: one path for {len(categories)} categories; put {{category}} in it")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,7 +106,7 @@ class Published(NamedTuple):
     sha256: str
 
 
-def main(published: Path, lmdb: Path, factors: Path) -> None:
+def main(published: Path, lmdb: Path, factors: Path) -> str:
     """Write `<category>_<split>_lmdb/data.mdb` for each category of `sources.<data>` and split into the folder LMDB.
 
     FACTORS gets what was drawn; PUBLISHED is the table of LSUN's zips, which downloads are held to.
@@ -104,6 +125,8 @@ def main(published: Path, lmdb: Path, factors: Path) -> None:
             target = lmdb_path(lmdb, category, split)
             rows += fetch(config, category, split, target, known.get((category, split)))
     write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "category", "key"]))
+    counts = [sum(count_records(lmdb_path(lmdb, name, split)) for name in config.categories) for split in SPLITS]
+    return f"{counts[0]:,} training and {counts[1]:,} held-out images of {', '.join(config.categories)} in {lmdb}"
 
 
 def read_published(path: Path) -> dict[tuple[str, str], Published]:
@@ -162,6 +185,28 @@ def copy(config: PathConfig, category: str, split: Split, target: Path, publishe
     return []
 
 
+def gather(config: FolderConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
+    """Collect the pictures of one category and split."""
+    train, val = (path.replace("{category}", category) for path in (config.train, config.val or config.train))
+    given, name = (train, f"train = {train}") if split == "train" else (val, f"val = {val}")
+    if config.val:
+        _require_apart(train, val)
+    elif split == "val":
+        name = f"val ({config.val_fraction:g} of {train}, chosen by name)"
+
+    def wanted(key: bytes) -> bool:
+        return bool(config.val) or is_held_out(key, config.val_fraction) == (split == "val")
+
+    write_lmdb(target, pictures(repository_root() / given, wanted, name))
+    return []
+
+
+def _require_apart(train: str, val: str) -> None:
+    ours, theirs = ((repository_root() / path).resolve() for path in (train, val))
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise StageError(f"train = {train}, val = {val}: one lies in the other; name two apart, or leave val empty")
+
+
 def download_lsun(
     config: LsunConfig, category: str, split: Split, target: Path, published: Published | None
 ) -> Factors:
@@ -194,6 +239,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, str, Split, Path, Published | N
     "generate": (GenerateConfig, generate),
     "path": (PathConfig, copy),
     "lsun": (LsunConfig, download_lsun),
+    "folder": (FolderConfig, gather),
 }
 
 

@@ -16,10 +16,11 @@ from ddpm.neighbours import nearest
 from ddpm.path_metrics import detail, path_metrics, rms_error
 from ddpm.perceptual import Metric, load_lpips
 from ddpm.rng import numpy_stream
+from stages._command import run
 from stages._figures import save_figure, strip_figure
 from stages._images import open_images, require_one_recipe
 from stages._io import read_safetensors, write_animation, write_json, write_npy
-from stages._main import StageError, progress, run, setup
+from stages._main import StageError, progress, setup
 from stages._model import SampleConfig, load_model
 from stages._params import read_params
 from stages._paths import Drawn, InterpolateConfig, between_images, between_noises
@@ -52,7 +53,7 @@ def main(
     figure: Path = Path("interpolation.png"),
     real_figure: Path = Path("interpolation_real.png"),
     animation: Path = Path("interpolation_animated.png"),
-) -> None:
+) -> str:
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it, into NOISE_FRAMES.
 
     A FIGURE shows every method, an ANIMATION the last path by DDIM. Given training and held-out images with their
@@ -74,8 +75,14 @@ def main(
         save_figure(real_figure, real_rows(images, real.held_out, found["real"], config.shown))
     write_npy(noise_frames, np.stack([drawn.images for drawn in noise.values()]))
     save_figure(figure, noise_rows(noise, found.get("noise", {}), config))
-    *_, last = noise.values()
-    write_animation(animation, there_and_back(noise.get(f"{config.paths[-1]}_ddim", last).images), milliseconds=150)
+    *_, last = noise
+    shown = noise.get(f"{config.paths[-1]}_ddim", noise[last])
+    write_animation(animation, there_and_back(shown.images), milliseconds=150)
+    said = ""
+    if found:
+        length = found["noise"][last]["length_over_end_distance"]["value"]
+        said = f", those of {last} {length:.2f} times as long as straight ones"
+    return f"paths by {len(noise)} methods in {noise_frames}{said}; see {figure}"
 
 
 class Real(NamedTuple):
@@ -118,10 +125,12 @@ def measure(real: Real, noise: Mapping[str, Drawn], images: Mapping[str, Drawn])
     Of the latter also how far the ends of their paths are from those images, in LPIPS and in levels of 255.
     """
     near = iter(training_distances(real, [*noise.values(), *images.values()]))
-    found = {
-        section: {name: measure_one(real.metric, drawn, next(near)) for name, drawn in methods.items()}
-        for section, methods in (("noise", noise), ("real", images))
-    }
+    found: dict[str, Any] = {"noise": {}, "real": {}}
+    with progress(len(noise) + len(images), "method", label="interpolate, lengths") as bar:
+        for section, methods in (("noise", noise), ("real", images)):
+            for name, drawn in methods.items():
+                found[section][name] = measure_one(real.metric, drawn, next(near))
+                bar.update()
     for name, drawn in images.items():
         ends = drawn.images[:, [0, -1]].reshape(real.held_out.shape)
         distances, errors = real.metric.pair_distances(ends, real.held_out), rms_error(ends, real.held_out)

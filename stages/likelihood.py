@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,11 @@ from ddpm.likelihood import Denoise, Terms, VariationalBound, measure, strata
 from ddpm.metrics import Estimate, mean
 from ddpm.rng import numpy_stream
 from ddpm.samplers import ImageNoise
+from stages._command import run
 from stages._figures import HELD_OUT, SAMPLES, save_figure
 from stages._images import open_images, require_one_recipe
 from stages._io import write_csv, write_json
-from stages._main import StageError, progress, run, setup
+from stages._main import StageError, progress, setup
 from stages._model import Model, load_model, model_sampling
 from stages._params import read_params
 
@@ -40,7 +42,7 @@ class LikelihoodConfig:
     seed: NonNegativeInt
 
 
-def main(weights: Path, val: Path, val_index: Path, metrics: Path, table: Path, figure: Path) -> None:
+def main(weights: Path, val: Path, val_index: Path, metrics: Path, table: Path, figure: Path) -> str:
     """Evaluate the model in the folder WEIGHTS on the images VAL: bits and loss to METRICS, by noise level to TABLE.
 
     The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
@@ -72,10 +74,14 @@ def main(weights: Path, val: Path, val_index: Path, metrics: Path, table: Path, 
     terms = Terms(*(torch.cat(each) for each in zip(*found, strict=True)))
     bits = terms.nats / np.log(2) / np.prod(model.shape)
     prior = torch.cat(priors) / np.log(2) / np.prod(model.shape)
-    write_json(metrics, summary(terms, bits, prior, parts))
+    measured = summary(terms, bits, prior, parts)
+    write_json(metrics, measured)
     by_level = level_table(model, terms, bits, parts)
     write_csv(table, by_level)
     save_figure(figure, level_figure(by_level))
+    total = measured["bits_per_dim"]["total"]
+    per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
+    return f"{per_dim} on {len(rows):,} held-out images, in {metrics}; see {figure}"
 
 
 def labels_of(index: Path, classes: list[str]) -> np.ndarray:
@@ -102,7 +108,7 @@ def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[
     return denoise
 
 
-def summary(terms: Terms, bits: Tensor, prior: Tensor, parts: list[range]) -> dict[str, object]:
+def summary(terms: Terms, bits: Tensor, prior: Tensor, parts: list[range]) -> dict[str, Any]:
     """Bits per dimension and where they arise, and equation (14) with t drawn uniformly."""
     shares = torch.tensor([len(part) for part in parts]) / sum(map(len, parts))
     found: dict[str, Estimate] = {

@@ -16,9 +16,10 @@ from ddpm.metrics import mean, share
 from ddpm.neighbours import OnBlock, nearest, take
 from ddpm.perceptual import BLOCK, Metric, load_lpips, random_pairs
 from ddpm.rng import numpy_stream
+from stages._command import run
 from stages._figures import save_figure
 from stages._io import read_safetensors, write_csv, write_json
-from stages._main import StageError, first_process, progress, run, setup
+from stages._main import StageError, first_process, progress, setup
 from stages._params import read_params
 from stages._processes import distributed, together
 from stages._rank_figures import best_figure, histogram_figure
@@ -45,7 +46,7 @@ def main(
     curves: Path,
     figure: Path,
     histogram: Path,
-) -> None:
+) -> str:
     """Write the NEIGHBOURS of each sample, METRICS of samples and real images, and the best beside what they are near.
 
     CURVES is for `dvc plots`: how the distances are distributed.
@@ -64,8 +65,8 @@ def main(
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} samples")
         table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
         ranked = ranked_samples(metric, sets, table, config.flips)
+    chosen = selections(ranked, config.best)
     if first_process():
-        chosen = selections(ranked, config.best)
         distances = by_set(table, "distance") | {"real_pairs": pair_distances(metric, sets.train, config)}
         found = summary(table, chosen, distances, config.flag_rate)
         size = config.input_size or sets.samples.shape[1]
@@ -75,6 +76,8 @@ def main(
         save_figure(figure, best_figure(chosen, sets, config.best))
         copies = by_set(table, "copy_distance")
         save_figure(histogram, histogram_figure(distances, copies, config.best, found["copies"]["limit"]))
+    best = chosen["best"]["distance"]
+    return f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {metrics}; see {figure}"
 
 
 def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
@@ -165,8 +168,13 @@ def selections(ranked: pd.DataFrame, best: int) -> dict[str, pd.DataFrame]:
 def pair_distances(metric: Metric, images: Images, config: RankConfig) -> np.ndarray:
     """LPIPS of random pairs of images."""
     pairs = random_pairs(len(images), config.pairs, numpy_stream(config.seed, "rank: pairs"))
-    parts = [pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK)]
-    return torch.cat([metric.pair_distances(*(take(images, rows) for rows in part.T)) for part in parts]).numpy()
+    found = []
+    with progress(len(pairs), "pair", label="random pairs") as shown:
+        for start in range(0, len(pairs), BLOCK):
+            part = pairs[start : start + BLOCK]
+            found.append(metric.pair_distances(*(take(images, rows) for rows in part.T)))
+            shown.update(len(part))
+    return torch.cat(found).numpy()
 
 
 def summary(

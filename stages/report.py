@@ -17,9 +17,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
+from stages._command import run
 from stages._figures import REAL, SAMPLES, save_figure
 from stages._io import digest, write_json, write_text
-from stages._main import run
 from stages._params import MAPS, SCALARS, Params, read_params
 from stages._ranking import REPORT_BEST_SIX
 from stages._sheets import neighbour_sheet, path_sheet, reverse_sheet, uri
@@ -66,7 +66,7 @@ def main(
     merged: Path,
     loss: Path,
     quality_time: Path,
-) -> None:
+) -> str:
     """Fill TEMPLATES to PAGE and MARKDOWN from metrics, tables and figures; write all metrics to MERGED.
 
     Draw LOSS, and QUALITY_TIME from the benchmark QUALITY, which was taken with WEIGHTS or with others. What moves in
@@ -100,6 +100,7 @@ def main(
     }
     write_text(page, render(templates, "report.html", page, facts, escape=True))
     write_text(markdown, render(templates, "report.md", markdown, facts, escape=False))
+    return f"the page {page}, the same in {markdown}, all metrics in {merged}"
 
 
 @dataclass(frozen=True)

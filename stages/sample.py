@@ -15,11 +15,12 @@ from ddpm.diffusion import q_sample
 from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.rng import normal, numpy_stream
 from ddpm.schedule import NoiseSchedule
+from stages._command import run
 from stages._draw import Drawing, draw_chunks, join_chunks, prepare
 from stages._figures import save_figure, strip_figure
 from stages._images import open_images, require_one_recipe
 from stages._io import repository_root, write_animation, write_csv, write_png, write_safetensors
-from stages._main import StageError, first_process, progress, run
+from stages._main import StageError, first_process, progress
 from stages._model import SampleConfig
 from stages._params import read_params
 from stages._processes import distributed, together
@@ -50,7 +51,7 @@ def main(
     reverse: Path = Path("reverse.png"),
     animation: Path = Path("reverse_animated.png"),
     trajectory: Path = Path("reverse.safetensors"),
-) -> None:
+) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into SAMPLES, with SAMPLES_INDEX.
 
     The first 64 go into a GRID; a strip and an ANIMATION show the REVERSE process and, given real IMAGES with their
@@ -72,6 +73,7 @@ def main(
                     save_figure(forward, forward_strip(real, drawing.model.schedule, drawing.config.seed))
                 show_reverse(drawing, reverse, animation, trajectory)
                 shutil.rmtree(folder)
+    return f"{drawing.config.count:,} images in {samples}; see {grid}"
 
 
 class Shown(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from ddpm.rng import word
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
+from stages._command import run
 from stages._images import open_images
 from stages._io import digest, write_csv, write_json, write_safetensors
-from stages._main import RuntimeConfig, StageError, first_process, run, setup
+from stages._main import RuntimeConfig, StageError, first_process, setup
 from stages._params import read_params
 from stages._processes import distributed, together
 from stages._state import code_digests
@@ -28,16 +30,19 @@ ROWS = 100
 """Rows of the loss table."""
 
 
-def main(images: Path, index: Path, model: Path, metrics: Path, losses: Path) -> None:
+def main(images: Path, index: Path, model: Path, metrics: Path, losses: Path) -> str:
     """Train on IMAGES with their table INDEX; write weights into the folder MODEL, METRICS, and the table LOSSES."""
     with distributed():
         with together():
             job = prepare(images, index)
         state = train(job)
+    found = summary(state, job.trainer)
     if first_process():
         write_model(model, state, job)
         write_csv(losses, loss_table(state.losses, job.trainer))
-        write_json(metrics, summary(state, job.trainer))
+        write_json(metrics, found)
+    loss = found["loss"]["last_tenth"]
+    return f"{found['steps']:,} steps, weights in {model}, loss of the last tenth {loss:.4g}; see {losses}"
 
 
 def prepare(images: Path, index: Path) -> Job:
@@ -134,7 +139,7 @@ def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(state: TrainState, trainer: Trainer) -> dict[str, object]:
+def summary(state: TrainState, trainer: Trainer) -> dict[str, Any]:
     """The metrics."""
     last_tenth = state.losses[-max(1, trainer.total_steps // 10) :]
     return {

@@ -13,10 +13,11 @@ from torch import Tensor
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
 from ddpm.trunk import TRUNKS, TrunkError, from_flax, from_torchvision, load_arrays
+from stages._command import run
 from stages._download import download as download_file
 from stages._download import download_folder
 from stages._io import write_safetensors
-from stages._main import StageError, run
+from stages._main import StageError
 from stages._params import read_params
 from stages._ranking import RankConfig
 
@@ -30,11 +31,12 @@ CHECKPOINTS = {
 }
 
 
-def main(trunk: Path) -> None:
+def main(trunk: Path) -> str:
     """Write the trunk that `rank.net` names as safetensors."""
     net = read_params().section(RankConfig, "rank").net
     # The same bytes from either file: the metadata doesn't say which it was.
     write_safetensors(trunk, obtain(net), {"net": net, "sha256": TRUNKS[net].digest})
+    return f"{net} in {trunk}, with the sha256 that it should have"
 
 
 def obtain(net: str) -> dict[str, Tensor]:

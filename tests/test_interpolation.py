@@ -26,8 +26,8 @@ from ddpm.perceptual import Metric, load_lpips
 from ddpm.predictor import PredictorConfig
 from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.timesteps import spaced_timesteps
+from stages._command import run
 from stages._io import write_safetensors
-from stages._main import run
 from stages._model import load_model, sampling
 from stages._params import read_params
 from stages._paths import InterpolateConfig, along, between_images, decoded

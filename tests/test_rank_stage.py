@@ -82,7 +82,8 @@ def paths(folder: Path, out: str) -> list[Path]:
 
 
 def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
-    rank.main(*paths(folder, "out"))
+    said = rank.main(*paths(folder, "out"))
+    assert said.startswith("LPIPS of the best 6: 0.000 to 0.")
     table = pd.read_csv(folder / "out" / "neighbours.csv").sort_values("sample").reset_index(drop=True)
     assert table["flagged"].tolist() == [1] * 6 + [0] * 6
     assert table["original"][:6].tolist() == [0, 1, 2, 3, 4, 5]

@@ -223,6 +223,7 @@ def test_killed_and_started_again_draws_what_is_missing(samplers: Samplers, fold
     assert code == 0
     assert f"sample: continues: {200 - missing} of 200 images are drawn\n" in stderr
     assert f"{missing * 20}/{missing * 20}" in stderr
+    assert stderr.splitlines()[-1].startswith("sample: 200 images in killed/samples.npy; see killed/samples.png (")
     assert outputs(folder / "killed") == outputs(folder / "whole")
 
 

@@ -1,6 +1,7 @@
 """The stage `train` as a process: killed anywhere and started again, it writes what an uninterrupted run writes."""
 
 import fcntl
+import re
 import resource
 import subprocess
 import time
@@ -47,6 +48,7 @@ def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path:
     assert code == 0
     assert "train: continues at step" in stderr
     assert "of the run of 6 epochs" in stderr
+    assert re.match(r"train: \d+ steps, weights in .*, loss of the last tenth \d", stderr.splitlines()[-1])
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
 
 
