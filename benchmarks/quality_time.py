@@ -15,7 +15,7 @@ row among many doesn't count. Of two with as many evaluations it is the one with
 spans, a row may be worse without being noticed. The pick is drawn once more in float32 and compared with itself.
 
 Timing: 64 images, from noise to pixels, all rows in turn, several times round, so that a busy moment falls on all.
-Rows of 1,000 evaluations take their turn in the first round alone.
+1,000 ancestral steps take their turn in the first round alone, and as many of DDIM, which take as long, not at all.
 """
 
 import argparse
@@ -228,22 +228,24 @@ def timing(found: dict[str, Any], repeats: int, threads: int | None) -> dict[str
     if drawings[0].identity["weights"] != found["weights"]:
         raise SystemExit(f"{FILE} is of other weights than data/model: run --only quality first")
     seconds: list[list[float]] = [[] for _ in drawings]
-    both = list(zip(drawings, seconds, strict=True))
-    few = [each for each in both if each[0].how.sampler.evaluations < REFERENCE.steps]
-    turns = both + (repeats - 1) * few
+    rows = zip(map(row_of, found["rows"]), drawings, seconds, strict=True)
+    timed = [(row, drawing, measured) for row, drawing, measured in rows if row != CONVERGED]
+    turns = timed + (repeats - 1) * [each for each in timed if each[0] != REFERENCE]
     with progress(len(turns), "run") as bar:
         for drawing in drawings[-2:]:
             drawing.images(range(TIMED), lambda *_: None)  # in both precisions: the first call of all takes longer
-        for drawing, measured in turns:
+        for _, drawing, measured in turns:
             started = time.perf_counter()
             drawing.images(range(TIMED), lambda *_: None)
             measured.append(time.perf_counter() - started)
             bar.update()
-    rows = [{**row, "seconds": summary(measured)} for row, measured in zip(found["rows"], seconds, strict=True)]
-    return {**found, "machine": machine(drawings[0].device), "torch": torch.__version__, "rows": rows}
+    lines = [{**row, "seconds": summary(measured)} for row, measured in zip(found["rows"], seconds, strict=True)]
+    return {**found, "machine": machine(drawings[0].device), "torch": torch.__version__, "rows": lines}
 
 
-def summary(seconds: Sequence[float]) -> dict[str, Any]:
+def summary(seconds: Sequence[float]) -> dict[str, Any] | None:
+    if not seconds:
+        return None
     return {
         "median": round(statistics.median(seconds), 3),
         "lowest": round(min(seconds), 3),

@@ -1,0 +1,191 @@
+"""Weights for other programs and from them: the same images from the same noise."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import WriteParams
+from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ddpm.config import parse
+from ddpm.predictor import PredictorConfig
+from ddpm.samplers import SamplerConfig
+from ddpm.schedule import DiffusionConfig
+from ddpm.unet import UNet, UNetConfig
+from stages import export, import_diffusers
+from stages._io import read_safetensors, write_safetensors
+from stages._main import StageError
+from stages._model import Model, Sampling, load_model
+from stages._params import read_params
+
+SIZE, STEPS = 32, 40
+
+
+def network(**changes: Any) -> UNet:
+    values = {
+        "channels": 16, "multipliers": [1, 2], "attention": [16], "blocks": 1, "dropout": 0.0, "patch": 2, "groups": 8,
+        "conditional": False, "initial": "zero",
+    }  # fmt: skip
+    made = UNet(parse(UNetConfig, {**values, **changes}, "network"), SIZE, 3)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    return made
+
+
+@pytest.fixture
+def written(write_params: WriteParams, tmp_path: Path) -> Any:
+    """Write random weights of a network, and give the file."""
+    write_params({"model": "smoke", "extract.size": SIZE})
+
+    def write(target: str = "x0", schedule: str = "linear", **changes: Any) -> Path:
+        made = network(**changes)
+        settings = {
+            "network": asdict(made.config),
+            "recipe": {"target": target},
+            "diffusion": {"steps": STEPS, "schedule": schedule, "beta_start": 1e-4, "beta_end": 0.02},
+            "size": SIZE,
+            "image_recipe": "any",
+            "classes": ["church", "tower", "bridge"],
+        }
+        write_safetensors(tmp_path / "weights.safetensors", made.state_dict(), settings)
+        return tmp_path / "weights.safetensors"
+
+    return write
+
+
+def loaded(file: Path) -> Model:
+    return load_model(file, read_params(), torch.device("cpu"), "float32")
+
+
+def drawn(model: Model, sampler: str, steps: int, *, clip: bool) -> Tensor:
+    """Three images, from noise of one generator, which is asked as diffusers' pipelines ask it."""
+    generator, patch = torch.Generator().manual_seed(5), model.network.config.patch
+
+    def noise() -> Tensor:
+        shape = (3, 3 * patch**2, SIZE // patch, SIZE // patch)
+        return pixel_shuffle(torch.randn(shape, generator=generator), patch)
+
+    how = Sampling(PredictorConfig(clip=clip), parse(SamplerConfig, {"sampler": sampler, "steps": steps}, "sampler"))
+    return model.sample(how, noise(), noise, lambda *_: None)
+
+
+def exported(file: Path, folder: Path) -> Path:
+    """What `export` writes for diffusers alone; ONNX takes ten seconds."""
+    _, settings = read_safetensors(file)
+    diffusion = parse(DiffusionConfig, settings["diffusion"], "diffusion")
+    export.pipeline_of(loaded(file), diffusion, read_params()).save_pretrained(folder)
+    return folder
+
+
+def opened(folder: Path) -> DDPMPipeline:
+    pipeline = DDPMPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(("target", "schedule"), [("x0", "linear"), ("eps", "linear"), ("v", "cosine")])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_pipeline_draws_our_images(written: Any, tmp_path: Path, target: str, schedule: str, patch: int) -> None:
+    file = written(target, schedule, patch=patch)
+    exported(file, tmp_path / "out")
+    pipeline = opened(tmp_path / "out")
+    for steps in (STEPS, 5):
+        generator = torch.Generator().manual_seed(5)
+        given = pipeline(3, generator, num_inference_steps=steps, output_type="np").images
+        found = pixel_shuffle(torch.from_numpy(given).permute(0, 3, 1, 2), patch)
+        expected = (drawn(loaded(file), "ancestral", steps, clip=True) / 2 + 0.5).clamp(0, 1)
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [("ddim", DDIMScheduler), ("dpmpp_2m", DPMSolverMultistepScheduler)])
+def test_other_schedulers_draw_our_images(written: Any, tmp_path: Path, name: str, scheduler: Any) -> None:
+    file = written()
+    exported(file, tmp_path / "out")
+    pipeline = opened(tmp_path / "out")
+    steps = scheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    steps.set_timesteps(5)
+    xt = torch.randn(3, 12, SIZE // 2, SIZE // 2, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        for t in steps.timesteps:
+            xt = steps.step(pipeline.unet(xt, t).sample, t, xt).prev_sample
+    assert torch.allclose(pixel_shuffle(xt, 2), drawn(loaded(file), name, 5, clip=False), atol=1e-4)
+
+
+def test_onnx_takes_any_number_of_images(written: Any, tmp_path: Path) -> None:
+    """And the classes of a conditional network."""
+    file = written(conditional=True)
+    export.main(file, tmp_path / "out")
+    inputs = {"xt": torch.randn(5, 3, SIZE, SIZE), "t": torch.arange(5), "label": torch.tensor([0, 1, 2, 3, 3])}
+    session = onnxruntime.InferenceSession(tmp_path / "out/network.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+    with torch.inference_mode():
+        expected = loaded(file).network(*inputs.values())
+        theirs = opened(tmp_path / "out").unet(
+            pixel_unshuffle(inputs["xt"], 2), inputs["t"], class_labels=inputs["label"]
+        )
+    assert np.abs(found - expected.numpy()).max() < 1e-4
+    assert torch.allclose(pixel_shuffle(theirs.sample, 2), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"patch": 1}, {"conditional": True, "target": "eps", "schedule": "cosine"}])
+def test_there_and_back(written: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Tensors and all that an image depends on stay; the images are made by the recipe of params.yaml."""
+    file = written(**changes)
+    exported(file, tmp_path / "out")
+    import_diffusers.main(tmp_path / "out", tmp_path / "back.safetensors")
+    (before, settings), (after, found) = read_safetensors(file), read_safetensors(tmp_path / "back.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert found["diffusion"] == pytest.approx(settings["diffusion"])
+    assert found["recipe"] == settings["recipe"]
+    assert found["image_recipe"].startswith(f"{SIZE}-center_crop-")
+    one, other = (drawn(loaded(each), "ddim", 5, clip=True) for each in (file, tmp_path / "back.safetensors"))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
+    file = written()
+    metrics = {"evaluate": {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    export.main(file, tmp_path / "out", metrics=tmp_path / "metrics.json")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| kid_alexnet | 0.0300 | -0.0100 to 0.0700 | 64 |" in text
+    assert "pixel_shuffle(patches, 2)" in text
+    assert "SHA-256 of the weights: `" in text
+
+
+def test_nothing_is_overwritten(written: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StageError, match="exists; name another folder"):
+        export.main(written(), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "message"),
+    [
+        ("unet/config.json", "act_fn", "gelu", "act_fn = 'gelu': our network has 'silu'"),
+        ("unet/config.json", "in_channels", 4, "in_channels = 4, out_channels = 12: must be equal"),
+        ("unet/config.json", "up_block_types", ["UpBlock2D", "UpBlock2D"], "must be DownBlock2D, AttnDownBlock2D"),
+        ("unet/config.json", "layers_per_block", 2, "Error.s. in loading state_dict"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "sigmoid", "must be one of linear, squaredcos_cap_v2"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", None, "the schedule"),
+    ],
+)
+def test_what_our_network_can_t_be_is_one_line(
+    written: Any, tmp_path: Path, file: str, name: str, value: object, message: str
+) -> None:
+    exported(written(), tmp_path / "out")
+    path = tmp_path / "out" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(StageError, match=message) as error:
+        import_diffusers.main(tmp_path / "out", tmp_path / "back.safetensors")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "back.safetensors").exists()
