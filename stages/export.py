@@ -62,11 +62,11 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
     return f"a pipeline for diffusers, safetensors, ONNX and a model card in {folder}"
 
 
-def pipeline_of(model: Model, diffusion: DiffusionConfig, params: Params) -> "DDPMPipeline":
+def pipeline_of(model: Model, diffusion: DiffusionConfig, params: Params) -> Any:
     """Network and schedule of `model` in diffusers, to be sampled with the clipping and variance that are its own."""
     network, how = model.network, model_sampling(params)
     size, classes = model.shape[1], len(model.classes)
-    theirs = UNet2DModel(**unet_arguments(network.config, size, classes))
+    theirs: Any = UNet2DModel(**unet_arguments(network.config, size, classes))
     theirs.load_state_dict(network.state_dict())
     arguments = scheduler_arguments(diffusion, model.target, clip=how.clip, variance=how.variance)
     return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))

@@ -176,7 +176,7 @@ def test_nothing_is_overwritten(written: Any, tmp_path: Path) -> None:
         ("unet/config.json", "up_block_types", ["UpBlock2D", "UpBlock2D"], "must be DownBlock2D, AttnDownBlock2D"),
         ("unet/config.json", "layers_per_block", 2, "Error.s. in loading state_dict"),
         ("scheduler/scheduler_config.json", "beta_schedule", "sigmoid", "must be one of linear, squaredcos_cap_v2"),
-        ("scheduler/scheduler_config.json", "num_train_timesteps", None, "the schedule"),
+        ("scheduler/scheduler_config.json", "trained_betas", [0.1], "trained_betas is set"),
     ],
 )
 def test_what_our_network_can_t_be_is_one_line(
