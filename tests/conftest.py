@@ -22,7 +22,7 @@ from stages.weights import obtain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-SMOKE = ("-S", "data=smoke", "-S", "model=smoke", "-S", "epochs=2")
+SMOKE = tuple("-S data=smoke -S model=smoke -S epochs=2 -S interpolate.pairs=2 -S interpolate.steps=5".split())
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 
 WriteParams = Callable[[dict[str, Any]], None]
