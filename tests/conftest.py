@@ -22,7 +22,8 @@ from stages.weights import obtain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-SMOKE = tuple("-S data=smoke -S model=smoke -S epochs=2 -S interpolate.pairs=2 -S interpolate.steps=5".split())
+CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5")
+SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 
 WriteParams = Callable[[dict[str, Any]], None]
