@@ -276,7 +276,7 @@ def test_by_hand_from_one_file_of_weights(folder: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, *command.split()], check=True, env=environment, capture_output=True)
-    names = {"samples.csv", "samples.png", "forward.png", "reverse.png", "reverse_animated.png"}
+    names = {"samples.csv", "samples.png", "forward.png", "reverse.png", "reverse_animated.png", "reverse.safetensors"}
     assert {path.name for path in (folder / "out").iterdir()} == names
     wanted = drawing(count=3, seed=7, sampler="unipc", steps=6, category="church", guidance=1.5)
     assert np.array_equal(np.load("here.npy"), wanted.images(range(3), ignore))

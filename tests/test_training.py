@@ -99,7 +99,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     run(*whole)
     run(*parts)
     assert [len(part) for part in parts[0].parts] == [3, 1]
-    assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-5)
+    assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-4)
 
 
 def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:
