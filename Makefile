@@ -24,7 +24,7 @@ test: .venv/installed  ## set up, then check style and types and run all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/installed  ## mend and format what can be
 	ruff check --fix .

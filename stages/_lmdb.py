@@ -16,7 +16,7 @@ from stages._main import StageError
 PROBES = 256
 """Keys that show which bytes occur in keys."""
 DIGITS = 16
-"""Bytes of a key that tell it from its neighbours."""
+"""Bytes of a key that tell it from its neighbours, after those that all have in common."""
 KEY_BYTES = 511
 """The longest key that LMDB takes."""
 MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
@@ -71,26 +71,30 @@ def split_lmdb(data_mdb: Path, parts: int) -> list[bytes]:
         cursor.last()
         last = cursor.key()
         cursor.first()
-        found = [cursor.key()]
-        for points in (PROBES, parts):
-            alphabet = bytes(sorted({*b"".join(found), *last}))
-            places = _between(found[0], last, points, alphabet)
-            found = sorted({found[0], *(cursor.key() for place in places if cursor.set_range(place))})
-        return found
+        first = cursor.key()
+
+        def found(points: int, alphabet: bytes) -> set[bytes]:
+            places = _between(first, last, points, alphabet)
+            return {first, *(cursor.key() for place in places if cursor.set_range(place))}
+
+        occurring = {*last, *b"".join(found(PROBES, bytes(range(256))))}
+        return sorted(found(parts, bytes(sorted(occurring))))
 
 
 def _between(first: bytes, last: bytes, points: int, alphabet: bytes) -> Iterator[bytes]:
-    """Keys at even distances, read as numbers whose digits are the bytes of the alphabet."""
+    """Keys at even distances, read after what they begin with in common as numbers whose digits are the alphabet's."""
     base = len(alphabet)
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    common = bytes(byte for byte, _ in alike)
 
     def number_of(key: bytes) -> int:
-        digits = key.ljust(DIGITS, alphabet[:1])[:DIGITS]
+        digits = key.removeprefix(common).ljust(DIGITS, alphabet[:1])[:DIGITS]
         return functools.reduce(lambda number, byte: number * base + alphabet.index(byte), digits, 0)
 
     low, high = number_of(first), number_of(last)
     for point in range(1, points):
         number = low + (high - low) * point // points
-        yield bytes(alphabet[number // base**digit % base] for digit in reversed(range(DIGITS)))
+        yield common + bytes(alphabet[number // base**digit % base] for digit in reversed(range(DIGITS)))
 
 
 def read_lmdb(data_mdb: Path, first: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:

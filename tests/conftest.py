@@ -16,13 +16,14 @@ import pytest
 from lsun_server import Server
 from ruamel.yaml import YAML
 from torch import Tensor
+from trainers import SMALL, Trainers, write_images
 
 from benchmarks._clone import Clone
 from stages.weights import obtain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5")
+CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5", "runtime.threads=1")
 SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 
@@ -123,6 +124,14 @@ def kill_and_repeat(processes: ForkServerContext) -> Callable[..., None]:
         assert [path.read_bytes() for path in outputs] == whole
 
     return run
+
+
+@pytest.fixture
+def trainers(processes: ForkServerContext, tmp_path: Path, write_params: WriteParams) -> Trainers:
+    """To train the network `SMALL` in `tmp_path`."""
+    write_params(SMALL)
+    write_images(tmp_path)
+    return Trainers(processes, tmp_path)
 
 
 @pytest.fixture

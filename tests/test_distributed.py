@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY, WriteParams
-from trainers import SMALL, Trainers, arguments, write_images
+from trainers import SMALL, Trainers, arguments
 
 from stages._io import read_safetensors
 
@@ -22,10 +21,9 @@ TWO = {**SMALL, "epochs": 3, "train.micro_batch_images": 2}
 
 
 @pytest.fixture
-def trainers(processes: ForkServerContext, tmp_path: Path, write_params: WriteParams) -> Trainers:
+def trainers(trainers: Trainers, write_params: WriteParams) -> Trainers:
     write_params(TWO)
-    write_images(tmp_path)
-    return Trainers(processes, tmp_path)
+    return trainers
 
 
 def torchrun(folder: Path) -> subprocess.Popen[bytes]:

@@ -86,8 +86,8 @@ def test_runs_cover_every_record_once(tmp_path, kind, count):
     firsts = split_lmdb(file, 20)
     runs = [list(read_lmdb(file, *ends)) for ends in zip(firsts, [*firsts[1:], None], strict=True)]
     assert [record for run in runs for record in run] == list(read_lmdb(file))
-    if kind == "LSUN's" and count == 1000:
-        assert len(runs) == 20
+    if count == 1000:
+        assert len(runs) >= 19
         assert max(len(run) for run in runs) < 100
 
 

@@ -15,6 +15,8 @@ from stages.fetch import GenerateConfig, generate
 
 AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "likelihood", "report"]
 
+pytestmark = pytest.mark.xdist_group("smoke")
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:

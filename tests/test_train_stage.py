@@ -6,7 +6,6 @@ import resource
 import subprocess
 import time
 from dataclasses import replace
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,6 @@ from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._io import read_safetensors
 from stages._params import read_params
-
-
-@pytest.fixture
-def trainers(processes: ForkServerContext, tmp_path: Path, write_params: WriteParams) -> Trainers:
-    write_params(SMALL)
-    write_images(tmp_path)
-    return Trainers(processes, tmp_path)
 
 
 def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +76,6 @@ def test_divergence(fail: Fail, tmp_path: Path) -> None:
     write_images(tmp_path)
     changes = {**SMALL, "models.smoke.recipe.learning_rate": 1e10, "train.clip_norm": float("inf")}
     assert is_quoted(fail("train", changes, *arguments(tmp_path)))
-
-
-@pytest.fixture
-def trainers(processes: ForkServerContext, tmp_path: Path, write_params: WriteParams) -> Trainers:
-    write_params(SMALL)
-    write_images(tmp_path)
-    return Trainers(processes, tmp_path)
 
 
 def test_too_little_memory(trainers: Trainers, write_params: WriteParams) -> None:
