@@ -7,25 +7,31 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from conftest import WriteParams
-from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from test_evaluation_stages import FIGURES
+from test_rank_stage import OUTPUTS, unseen, write, write_twins
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from trainers import churches
 
 from ddpm.config import parse
 from ddpm.predictor import PredictorConfig
 from ddpm.samplers import SamplerConfig
 from ddpm.schedule import DiffusionConfig
 from ddpm.unet import UNet, UNetConfig
-from stages import export, import_diffusers
+from stages import evaluate, export, import_diffusers, interpolate, rank, sample
+from stages._diffusers import FIXED
 from stages._io import read_safetensors, write_safetensors
 from stages._main import StageError
 from stages._model import Model, Sampling, load_model
 from stages._params import read_params
 
 SIZE, STEPS = 32, 40
+ENDS = {"": ".npy", "_index": ".csv"}
 
 
 def network(**changes: Any) -> UNet:
@@ -149,6 +155,32 @@ def test_there_and_back(written: Any, tmp_path: Path, changes: dict[str, Any]) -
     assert found["image_recipe"].startswith(f"{SIZE}-center_crop-")
     one, other = (drawn(loaded(each), "ddim", 5, clip=True) for each in (file, tmp_path / "back.safetensors"))
     assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
+    write_params: WriteParams, trunk: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Imported, then sampled, interpolated, ranked and evaluated beside drawn churches."""
+    short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.pairs": 10}
+    write_params({"model": "smoke", "extract.filter": "bilinear", "sample.steps": 3, "sample.count": 12, **short})
+    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **blocks, **FIXED)
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained("theirs")
+    import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
+    write(Path("train"), churches())
+    write(Path("val"), unseen())
+    write_twins(Path("duplicates.csv"))
+    write_safetensors(Path("trunk"), trunk, {"net": "alex"})
+
+    sample.main(Path("theirs.safetensors"), changes={})
+    sets = {f"{name}{kind}": Path(f"{name}{end}") for name in ("train", "val") for kind, end in ENDS.items()}
+    interpolate.main(Path("theirs.safetensors"), trunk=Path("trunk"), changes={}, **sets)
+    ours = [Path("samples.npy"), Path("samples.csv"), *sets.values()]
+    rank.main(*ours, Path("duplicates.csv"), Path("trunk"), *map(Path, OUTPUTS))
+    evaluate.main(*ours, Path("trunk"), Path("evaluate.json"), *(Path(f"{name}.png") for name in FIGURES))
+    assert len(json.loads(Path("interpolate.json").read_text())["noise"]) > 1
+    assert len(pd.read_csv("neighbours.csv")) == 12
+    assert json.loads(Path("evaluate.json").read_text())["samples"]["kid_alexnet"]["n"] == 12
 
 
 def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
