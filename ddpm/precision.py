@@ -18,7 +18,8 @@ WIDE_GROUP = 16
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The autocast type for `precision`; `auto` is bfloat16 where the device has instructions for it, else float32.
 
-    `tf32` is float32 whose products CUDA may round to 10 bits; it sets that for the whole process, as torch does.
+    A CPU's must be allowed too: with `ATEN_CPU_CAPABILITY=avx2` in the environment it has none. `tf32` is float32 whose
+    products CUDA may round to 10 bits; it sets that for the whole process, as torch does.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -26,7 +27,8 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            native = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+            allowed = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+            native = allowed and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         precision = "bfloat16" if native else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 

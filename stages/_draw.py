@@ -20,7 +20,7 @@ from stages._main import first_process, progress, setup
 from stages._model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
 from stages._params import Params
 from stages._processes import together
-from stages._state import code_digests
+from stages._state import code_digests, platform_of
 
 CHUNK = 64
 """Images in flight at once. Who draws a chunk doesn't change it, so the number of processes changes no byte."""
@@ -68,12 +68,7 @@ def prepare(weights: Path, params: Params) -> Drawing:
         "weights": digest(weights_file(weights, params)),
         "settings": {"sampling": asdict(how), "seed": config.seed, "category": config.category},
         "code": code_digests(),
-        "platform": {
-            "torch": torch.__version__,
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-            "precision": [config.precision, str(model.precision)],
-        },
+        "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
     }
     timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
     return Drawing(model, how, config, device, timesteps, identity)

@@ -35,6 +35,13 @@ def code_digests() -> dict[str, str]:
     return {name: digest(Path(module.__file__)) for name, module in sorted(ours.items()) if module.__file__}
 
 
+def platform_of(device: torch.device) -> dict[str, Any]:
+    """What decides how sums are rounded, beside the settings and the code."""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    threads = torch.get_num_threads()
+    return {"torch": torch.__version__, "device": device.type, "threads": threads, "instructions": instructions}
+
+
 class Saved(NamedTuple):
     """A state, and the epochs of the run that it was saved by."""
 

@@ -23,7 +23,7 @@ from stages._io import digest, write_csv, write_json, write_safetensors
 from stages._main import RuntimeConfig, StageError, first_process, setup
 from stages._params import read_params
 from stages._processes import distributed, together
-from stages._state import code_digests
+from stages._state import code_digests, platform_of
 from stages._training_run import Job, epochs_seen, train
 
 ROWS = 100
@@ -77,13 +77,7 @@ def prepare(images: Path, index: Path) -> Job:
         "image_recipe": image_recipe,
         "classes": classes,
     }
-    platform = {
-        "torch": torch.__version__,
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "compile": runtime.compile,
-        "precision": str(trainer.precision),
-    }
+    platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     digests = {"images": digest(images), "index": digest(index)}
     identity = {"data": digests, "settings": described, "code": code_digests(), "platform": platform}
     return Job(top.model, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)

@@ -9,11 +9,11 @@ import sys
 from conftest import REPOSITORY
 
 
-def python(folder, *arguments):
+def python(folder, *arguments, **environment):
     """Run `python ...` in `folder`, with stderr to a pipe."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=folder, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+        cwd=folder, env={"PYTHONPATH": str(REPOSITORY), **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -28,6 +28,15 @@ def test_a_stage_ends_in_what_it_made_and_a_log_has_lines(write_params, tmp_path
     ends = [re.sub(r"\s*\[.*", "", bar) for bar in bars if "100%" in bar]
     assert ends == ["church train: 100%|##########| 40/40", "church val: 100%|##########| 3/3"]
     assert ",fetch," in (tmp_path / ".cache" / "log" / "stages.csv").read_text()
+
+
+def test_make_repro_rounds_as_every_processor_can():
+    """With the documented variables, under which no CPU has bfloat16."""
+    page = (REPOSITORY / "docs" / "determinism.md").read_text()
+    documented = dict(word.split("=") for word in re.search(r"^export (.+?) *#", page, re.MULTILINE)[1].split())
+    assert dict(re.findall(r"^repro: export (\w+) := (\w+)$", (REPOSITORY / "Makefile").read_text(), re.M)) == documented
+    code = "import torch; from ddpm.precision import *; print(choose_precision('auto', torch.device('cpu')))"
+    assert python(REPOSITORY, "-c", code, **documented).stdout == "torch.float32\n"
 
 
 def test_the_summary_has_the_numbers_of_the_committed_run():

@@ -27,7 +27,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
 def test_the_committed_lock_and_reports_are_those_of_the_code(tmp_path: Path) -> None:
     """In a clone without data, DVC finds nothing to do: code, parameters, metrics and figures match `dvc.lock`."""
     found = Clone(tmp_path).dvc("repro", "--dry", "--allow-missing")
-    assert "Running stage" not in found, f"run `dvc repro` and commit what it changes:\n{found}"
+    assert "Running stage" not in found, f"run `make repro` and commit what it changes:\n{found}"
 
 
 def test_an_override_changes_one_line_of_params_yaml(tmp_path: Path) -> None:
