@@ -32,9 +32,9 @@ def test_a_stage_ends_in_what_it_made_and_a_log_has_lines(write_params, tmp_path
 
 def test_make_repro_rounds_as_every_processor_can():
     """With the documented variables, under which no CPU has bfloat16."""
-    page = (REPOSITORY / "docs" / "determinism.md").read_text()
+    makefile, page = ((REPOSITORY / name).read_text() for name in ("Makefile", "docs/determinism.md"))
     documented = dict(word.split("=") for word in re.search(r"^export (.+?) *#", page, re.MULTILINE)[1].split())
-    assert dict(re.findall(r"^repro: export (\w+) := (\w+)$", (REPOSITORY / "Makefile").read_text(), re.M)) == documented
+    assert dict(re.findall(r"^repro: export (\w+) := (\w+)$", makefile, re.MULTILINE)) == documented
     code = "import torch; from ddpm.precision import *; print(choose_precision('auto', torch.device('cpu')))"
     assert python(REPOSITORY, "-c", code, **documented).stdout == "torch.float32\n"
 
