@@ -32,7 +32,8 @@ KEEP = 3
 def code_digests() -> dict[str, str]:
     """sha256 of the running script and of every module of ours that is loaded, by name."""
     ours = {name: module for name, module in sys.modules.items() if name.startswith(("__main__", "ddpm", "stages"))}
-    return {name: digest(Path(module.__file__)) for name, module in sorted(ours.items()) if module.__file__}
+    files = {name: getattr(module, "__file__", None) for name, module in sorted(ours.items())}
+    return {name: digest(Path(file)) for name, file in files.items() if file}
 
 
 def platform_of(device: torch.device) -> dict[str, Any]:

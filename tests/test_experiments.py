@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 from benchmarks._clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smoke")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
 
 DOCUMENTED = (REPOSITORY / "docs" / "dvc.md").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
 PATIENCE = 600

@@ -15,7 +15,7 @@ from stages.fetch import GenerateConfig, generate
 
 AFTER_TRAINING = ["train", "sample", "interpolate", "rank", "evaluate", "likelihood", "report"]
 
-pytestmark = pytest.mark.xdist_group("smoke")
+pytestmark = pytest.mark.xdist_group("pipeline")  # all of the clone in one process
 
 
 @pytest.fixture(scope="module")

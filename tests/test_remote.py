@@ -20,7 +20,7 @@ from stages._io import digest
 STEPS = YAML(typ="safe").load(REPOSITORY / "docs" / "github-actions.yml")["jobs"]["dvc"]["steps"]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
-pytestmark = pytest.mark.xdist_group("smoke")
+pytestmark = pytest.mark.xdist_group("experiments")
 
 
 @pytest.fixture(scope="module")
