@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Each command of the environment starts others by name: dvc starts python, for one.
 repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# What the committed numbers were computed with: with AVX2 every x86-64 processor rounds alike.
+# What the committed numbers were computed with: with AVX2, processors round alike whatever else they have.
 ifeq ($(shell uname -m),x86_64)
 repro: export ATEN_CPU_CAPABILITY := avx2
 repro: export ONEDNN_MAX_CPU_ISA := AVX2

@@ -21,7 +21,8 @@ class UNetConfig:
 
     `attention` names the resolutions, in feature-map pixels, that get self-attention; `groups` are those of every
     GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `initial` weights are torch's,
-    with residual branches that start at zero, or those of the report's code.
+    with residual branches that start at zero, or those of the report's code. `conventions` are torch's, or those of
+    Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`).
     """
 
     channels: int
@@ -33,10 +34,12 @@ class UNetConfig:
     groups: int
     conditional: bool
     initial: Literal["zero", "xavier"]
+    conventions: Literal["torch", "tensorflow"] = "torch"
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or self.channels < 2 or self.channels % math.lcm(2, self.groups):
-            raise ValueError(f"channels = {self.channels}: must be even, and a multiple of groups = {self.groups}")
+        if self.groups < 1 or self.channels < 4 or self.channels % math.lcm(2, self.groups):
+            message = f"must be even, at least 4, and a multiple of groups = {self.groups}"
+            raise ValueError(f"channels = {self.channels}: {message}")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError("multipliers must be one or more whole numbers, each at least 1")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1:
@@ -61,9 +64,13 @@ class UNetConfig:
         return ladder
 
 
-def timestep_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sines then cosines of t `[B]` at `dim` / 2 geometric frequencies, float32 `[B, dim]`."""
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=t.device) / (dim // 2))
+def timestep_embedding(t: Tensor, dim: int, *, closed: bool = False) -> Tensor:
+    """Sines then cosines of t `[B]` at `dim` / 2 geometric frequencies, float32 `[B, dim]`.
+
+    From 1 down towards 1 / 10,000, which is the last one if `closed`.
+    """
+    intervals = dim // 2 - closed
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=t.device) / intervals)
     angles = t.float()[:, None] * frequencies  # [B, dim / 2]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -139,7 +146,11 @@ class Resample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` to `[B, C, H / 2, W / 2]` or `[B, C, 2 H, 2 W]`."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
+        if self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        elif self.conv.padding == (0, 0):
+            x = F.pad(x, (0, 1, 0, 1))  # below and on the right
+        return self.conv(x)
 
 
 class Level(nn.Module):
@@ -242,13 +253,16 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.groups, width)
         self.conv_out = nn.Conv2d(width, pixels, 3, padding=1)
         INITIAL[config.initial](self)
+        if config.conventions == "tensorflow":
+            follow_tensorflow(self)
 
     def forward(self, xt: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """The output for x_t `[B, 3, size, size]` at t `[B]`, float32 whatever the autocast.
 
         `label` `[B]` is each image's class, or the number of classes for none; without labels all have none.
         """
-        embedding = self.time_embedding(timestep_embedding(t, self.config.channels))  # [B, E]
+        closed = self.config.conventions == "tensorflow"
+        embedding = self.time_embedding(timestep_embedding(t, self.config.channels, closed=closed))  # [B, E]
         if self.class_embedding is not None:
             none = self.class_embedding.num_embeddings - 1
             embedding = embedding + self.class_embedding(torch.full_like(t, none) if label is None else label)
@@ -261,6 +275,15 @@ class UNet(nn.Module):
             x = level(x, embedding, skips)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return F.pixel_shuffle(x, self.config.patch).float()
+
+
+def follow_tensorflow(network: UNet) -> None:
+    """Pad before a strided convolution on two sides only, and give norms their epsilon, as Ho et al.'s code does."""
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.eps = 1e-6
+        elif isinstance(module, Resample) and not module.up:
+            module.conv.padding = (0, 0)
 
 
 def last_layers(network: UNet) -> list[nn.Conv2d]:

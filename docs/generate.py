@@ -44,8 +44,8 @@ HEAD = """\
 # Parameters
 
 Made by `python -m docs.generate` from the dataclasses that read `params.yaml` and the comments in it; a test compares.
-`dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. What only several
-values together can violate, such as `attention` and `extract.size`, the error says.
+`dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. Whether parameters fit
+together, such as `attention` and `extract.size`, is checked by the stage that reads them.
 """
 
 

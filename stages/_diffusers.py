@@ -13,22 +13,23 @@ SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 FIXED = {
     "flip_sin_to_cos": False,
-    "freq_shift": 0,
     "time_embedding_type": "positional",
     "center_input_sample": False,
     "mid_block_scale_factor": 1,
-    "downsample_padding": 1,
     "downsample_type": "conv",
     "upsample_type": "conv",
     "act_fn": "silu",
     "attention_head_dim": None,
-    "norm_eps": 1e-5,
     "resnet_time_scale_shift": "default",
     "add_attention": True,
     "attn_norm_num_groups": None,
     "class_embed_type": None,
 }
 """What our network is, in `UNet2DModel`'s arguments; it knows no other."""
+CONVENTIONS = {
+    "torch": {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5},
+    "tensorflow": {"freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6},
+}
 
 
 def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, An
     channels = 3 * network.patch**2
     return {
         **FIXED,
+        **CONVENTIONS[network.conventions],
         "sample_size": size // network.patch,
         "in_channels": channels,
         "out_channels": channels,
@@ -78,32 +80,39 @@ def network_of(arguments: Mapping[str, Any]) -> tuple[UNetConfig, int, int]:
         ConfigError: naming an argument that our network can't follow.
     """
     for name, value in FIXED.items():
-        if arguments.get(name, value) != value:
+        if arguments[name] != value:
             raise ConfigError(f"{name} = {arguments[name]!r}: our network has {value!r}")
+    known = [name for name, values in CONVENTIONS.items() if values.items() <= arguments.items()]
+    if not known:
+        found = {name: arguments[name] for name in CONVENTIONS["torch"]}
+        raise ConfigError(f"{found}: must be {' or '.join(map(str, CONVENTIONS.values()))}")
+    if not isinstance(arguments["sample_size"], int):
+        raise ConfigError(f"sample_size = {arguments['sample_size']}: must be a number of pixels")
     patch = math.isqrt(arguments["in_channels"] // 3)
     if arguments["in_channels"] != 3 * patch**2 or arguments["out_channels"] != arguments["in_channels"]:
         both = f"in_channels = {arguments['in_channels']}, out_channels = {arguments['out_channels']}"
         raise ConfigError(f"{both}: must be equal, and 3, or 12, 27, ... for images in patches")
     size, widths = patch * arguments["sample_size"], arguments["block_out_channels"]
     downs, ups = arguments["down_block_types"], arguments["up_block_types"]
-    known = {_block("Down", attention): attention for attention in (False, True)}
-    if not set(downs) <= known.keys() or ups != [_block("Up", known[name]) for name in reversed(downs)]:
-        raise ConfigError(f"down_block_types = {downs}, up_block_types = {ups}: must be {', '.join(known)} and alike")
+    blocks = {_block("Down", attention): attention for attention in (False, True)}
+    if not set(downs) <= blocks.keys() or ups != [_block("Up", blocks[name]) for name in reversed(downs)]:
+        raise ConfigError(f"down_block_types = {downs}, up_block_types = {ups}: must be {', '.join(blocks)} and alike")
     ladder = [arguments["sample_size"] // 2**level for level in range(len(widths))]
     uneven = [width for width in widths if width % widths[0]]
     if uneven:
         raise ConfigError(f"block_out_channels = {widths}: must be multiples of the first")
-    rows = arguments.get("num_class_embeds")
+    rows = arguments["num_class_embeds"]
     values = {
         "channels": widths[0],
         "multipliers": [width // widths[0] for width in widths],
-        "attention": [resolution for resolution, name in zip(ladder, downs, strict=True) if known[name]],
+        "attention": [resolution for resolution, name in zip(ladder, downs, strict=True) if blocks[name]],
         "blocks": arguments["layers_per_block"],
-        "dropout": arguments.get("dropout", 0.0),
+        "dropout": arguments["dropout"],
         "patch": patch,
         "groups": arguments["norm_num_groups"],
         "conditional": rows is not None,
         "initial": "zero",
+        "conventions": known[0],
     }
     return parse(UNetConfig, values, "the network"), size, rows - 1 if rows else 0
 

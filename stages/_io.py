@@ -121,6 +121,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     # Under one key: safetensors writes several in an order that differs from process to process.
     with replacing(path) as temporary:
         save_file(dict(tensors), temporary, {"metadata": json.dumps(metadata)})
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -114,10 +114,12 @@ def weights_file(weights: Path, params: Params) -> Path:
     """WEIGHTS if it is a file, else the average in that folder which the chosen model is sampled from.
 
     Raises:
-        ConfigError: there is no such average.
+        ConfigError: there is no such file or folder, or no such average in it.
     """
     if weights.is_file():
         return weights
+    if not weights.is_dir():
+        raise ConfigError(f"{weights}: no such file or folder; `train` writes data/model")
     decay = model_sampling(params).ema_decay
     file = weights / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
     if not file.exists():

@@ -35,7 +35,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EvaluateConfig:
-    """`neighbourhood`: the k of precision and recall; `inception`: the file of its weights, without which no FID is.
+    """`neighbourhood`: the k of precision and recall; `inception`: the file of its weights; without it there is no FID.
 
     `seed` draws the training images that are measured as well, and the bootstrap.
     """

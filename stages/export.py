@@ -54,7 +54,9 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
         _, settings = read_safetensors(file)
         pipeline_of(model, parse(DiffusionConfig, settings["diffusion"], str(file)), params).save_pretrained(part)
         write_onnx(model, part / "network.onnx")
-        shutil.copy(file, part / "model.safetensors")
+        shutil.copyfile(file, part / "model.safetensors")
+        for written in part.rglob("*.safetensors"):
+            written.chmod(0o644)  # safetensors lets nobody else read it
         write_text(part / "README.md", card(file, settings, metrics))
         part.replace(folder)
     finally:

@@ -1,12 +1,10 @@
 """A checkpoint of diffusers as weights that our stages take: to sample, interpolate, rank and evaluate."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from torch import Tensor
 
 from ddpm.config import ConfigError
 from ddpm.unet import UNet
@@ -17,25 +15,32 @@ from stages._main import StageError
 from stages._params import read_params
 from stages.extract import ExtractConfig
 
+try:
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.utils import logging
+except ImportError as error:
+    MISSING: str | None = str(error)
+else:
+    MISSING = None
+
 
 def main(folder: Path, weights: Path) -> str:
     """Convert FOLDER, a `DDPMPipeline` that was saved, to the file WEIGHTS.
 
-    Its images count as made by the section `extract` of params.yaml, so that they are compared with images made so.
+    A checkpoint google/ddpm-*, whose parts lie in one folder, is one too. Its images count as made by the section
+    `extract` of params.yaml, so that they are compared with images made so.
     """
-    unet = read_json(folder / "unet/config.json")
-    scheduler = read_json(folder / "scheduler/scheduler_config.json")
+    if MISSING:
+        raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
+    logging.set_verbosity_error()
     try:
-        network, size, classes = network_of(unet)
-        diffusion, target = diffusion_of(scheduler)
-        tensors = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
+        unet, scheduler = (folder / name if (folder / name).is_dir() else folder for name in ("unet", "scheduler"))
+        network, size, classes = network_of(UNet2DModel.from_config(UNet2DModel.load_config(unet)).config)
+        diffusion, target = diffusion_of(DDPMScheduler.from_pretrained(scheduler).config)
+        tensors = weights_in(unet)
         UNet(network, size, classes).load_state_dict(tensors)
-    except KeyError as error:
-        raise StageError(
-            f"{folder}: no argument {error} in unet/config.json or scheduler/scheduler_config.json"
-        ) from None
-    except (ConfigError, SafetensorError, RuntimeError, ValueError) as error:
-        raise StageError(f"{folder}: {str(error).splitlines()[0]}") from None
+    except (ConfigError, RuntimeError, OSError, ValueError, SafetensorError) as error:
+        raise StageError(f"{folder}: {' '.join(map(str.strip, str(error).splitlines()[:2]))}") from None
     recipe = read_params().section(ExtractConfig, "extract")
     if recipe.size != size:
         raise StageError(f"params.yaml: extract.size = {recipe.size}: {folder} draws images of {size} px; set that")
@@ -51,16 +56,17 @@ def main(folder: Path, weights: Path) -> str:
     return f"a network for {size} px in {weights}; `python -m stages.sample {weights}` draws with it"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What stands in PATH.
+def weights_in(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the network in FOLDER, by the names that diffusers has for them today.
 
     Raises:
-        StageError: it can't be read.
+        ConfigError: they aren't those of config.json; what was missing would be random.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StageError(f"{path}: {error}; a folder that DDPMPipeline.save_pretrained wrote is wanted") from None
+    unet, loading = UNet2DModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys"):
+        if loading[kind]:
+            raise ConfigError(f"the weights aren't those of config.json: {kind} {min(loading[kind])}, ...")
+    return unet.state_dict()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Weights for other programs and from them: the same images from the same noise."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import WriteParams
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
 from test_evaluation_stages import FIGURES
 from test_rank_stage import OUTPUTS, unseen, write, write_twins
 from torch import Tensor
@@ -24,7 +25,7 @@ from ddpm.samplers import SamplerConfig
 from ddpm.schedule import DiffusionConfig
 from ddpm.unet import UNet, UNetConfig
 from stages import evaluate, export, import_diffusers, interpolate, rank, sample
-from stages._diffusers import FIXED
+from stages._diffusers import CONVENTIONS, FIXED
 from stages._io import read_safetensors, write_safetensors
 from stages._main import StageError
 from stages._model import Model, Sampling, load_model
@@ -157,6 +158,19 @@ def test_there_and_back(written: Any, tmp_path: Path, changes: dict[str, Any]) -
     assert torch.allclose(one, other, atol=1e-5)
 
 
+def write_as_google(unet: UNet2DModel, folder: Path) -> None:
+    """As google/ddpm-church-256 lies on the hub: all in one folder, with attention's older names, pickled."""
+    folder.mkdir()
+    newer = {"dropout", "downsample_type", "upsample_type", "attn_norm_num_groups", "num_class_embeds", "add_attention"}
+    config = {name: value for name, value in unet.config.items() if name not in newer and name[0] != "_"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "linear", "clip_sample": True}))
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = unet.state_dict().items()
+    older = {re.sub("|".join(names), lambda name: names[name[0]], key): value for key, value in tensors}
+    torch.save(older, folder / "diffusion_pytorch_model.bin")
+
+
 def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     write_params: WriteParams, trunk: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -164,13 +178,18 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.pairs": 10}
     write_params({"model": "smoke", "extract.filter": "bilinear", "sample.steps": 3, "sample.count": 12, **short})
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
-    unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **blocks, **FIXED)
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained("theirs")
+    shape = {**FIXED, **CONVENTIONS["tensorflow"], **blocks}
+    unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **shape).eval()
+    write_as_google(unet, Path("theirs"))
     import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
     write(Path("train"), churches())
     write(Path("val"), unseen())
     write_twins(Path("duplicates.csv"))
     write_safetensors(Path("trunk"), trunk, {"net": "alex"})
+
+    with torch.inference_mode():
+        x, t = torch.randn(2, 3, 48, 48), torch.tensor([3, 977])
+        assert torch.allclose(loaded(Path("theirs.safetensors")).network(x, t), unet(x, t).sample, atol=1e-5)
 
     sample.main(Path("theirs.safetensors"), changes={})
     sets = {f"{name}{kind}": Path(f"{name}{end}") for name in ("train", "val") for kind, end in ENDS.items()}
@@ -206,7 +225,13 @@ def test_nothing_is_overwritten(written: Any, tmp_path: Path) -> None:
         ("unet/config.json", "act_fn", "gelu", "act_fn = 'gelu': our network has 'silu'"),
         ("unet/config.json", "in_channels", 4, "in_channels = 4, out_channels = 12: must be equal"),
         ("unet/config.json", "up_block_types", ["UpBlock2D", "UpBlock2D"], "must be DownBlock2D, AttnDownBlock2D"),
-        ("unet/config.json", "layers_per_block", 2, "Error.s. in loading state_dict"),
+        (
+            "unet/config.json",
+            "layers_per_block",
+            2,
+            "the weights aren't those of config.json: missing_keys|size mismatch for",
+        ),
+        ("unet/config.json", "freq_shift", 1, "'freq_shift': 1, 'downsample_padding': 1, 'norm_eps': 1e-05}: must be"),
         ("scheduler/scheduler_config.json", "beta_schedule", "sigmoid", "must be one of linear, squaredcos_cap_v2"),
         ("scheduler/scheduler_config.json", "trained_betas", [0.1], "trained_betas is set"),
     ],

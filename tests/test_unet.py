@@ -6,6 +6,7 @@ from diffusers import UNet2DModel
 
 from ddpm.config import ConfigError, parse
 from ddpm.unet import UNet, UNetConfig
+from stages._diffusers import CONVENTIONS
 
 SMALL = {
     "channels": 32, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2,
@@ -33,15 +34,17 @@ def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
     assert config(multipliers=multipliers, attention=[ladder[-1]], patch=1).ladder(size) == ladder
 
 
-@pytest.mark.parametrize(("groups", "classes"), [(32, 0), (4, 0), (8, 5)])
-def test_output_and_gradients_are_diffusers(groups: int, classes: int) -> None:
-    """With the weights moved to it and back."""
-    shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0)
+@pytest.mark.parametrize(
+    ("groups", "classes", "conventions"), [(32, 0, "torch"), (4, 0, "torch"), (8, 5, "torch"), (8, 0, "tensorflow")]
+)
+def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventions: str) -> None:
+    """With the weights moved to it and back; by TensorFlow's conventions it is as google/ddpm-church-256 has it."""
+    shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0, conventions=conventions)
     original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
     theirs = UNet2DModel(
         sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=None,
         down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2, flip_sin_to_cos=False,
-        norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None,
+        norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None, **CONVENTIONS[conventions],
     )  # fmt: skip
     theirs.load_state_dict(original.state_dict())
     ours.load_state_dict(theirs.state_dict())
