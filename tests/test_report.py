@@ -304,7 +304,7 @@ def test_same_inputs_give_the_same_bytes(build):
 def test_numbers_come_with_n_and_interval(build):
     folder = build()
     wanted = ["0.150 to 0.250", "0.500 [0.450, 0.550]", f"0.010 [{MINUS}0.040, 0.060]", "3,456,789", "√6912 = 83.1"]
-    wanted += ["58.8", "64 samples and 4,000 real images", "+2.0 (+2.0)", "12.1–12.6"]
+    wanted += ["58.8", "64 samples and 4,000 real images", "+2.0 (+2.0)", "12.1\N{EN DASH}12.6"]
     wanted += ["unipc, 10 steps, logsnr, float32", f"+0.0010 [{MINUS}0.0053, 0.0510]"]
     for name in ("index.html", "report.md"):
         text = html.unescape((folder / name).read_text()).replace("\N{NO-BREAK SPACE}", " ")
@@ -350,6 +350,9 @@ def test_copies_are_told(build):
     assert "64 of 64 samples are flagged" in text
     assert "2 of the best 6 are among the flagged" in text
     assert "no selection without copies" in text
+    near, far = ({**rank, "best_unseen": distances(median, 6)} for median in (0.2, 0.3))
+    assert "0.150 to 0.250, speaks for a sample" in (build({"rank": near}) / "report.md").read_text()
+    assert "Not all of them are good" in (build({"rank": far}) / "report.md").read_text()
     few = {**rank, "copies": {**rank["copies"], "limit": 0.0}}
     assert "too few to flag anything" in (build({"rank": few}) / "report.md").read_text()
 

@@ -20,7 +20,7 @@ from conftest import REPOSITORY, WriteParams
 from PIL import Image
 from trainers import RECIPE, write_images
 
-from ddpm.config import parse
+from ddpm.config import ConfigError, parse
 from ddpm.unet import UNet, UNetConfig
 from stages._draw import Drawing, prepare
 from stages._io import write_animation, write_safetensors
@@ -256,6 +256,11 @@ def test_a_wrong_option_is_one_line(samplers: Samplers, folder: Path, options: l
     assert stderr.count("\n") == 1
     assert message in stderr
     assert not (folder / "out").exists()
+
+
+def test_weights_that_are_not_there_are_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="modell: no such file or folder"):
+        prepare(Path("modell"), read_params())
 
 
 def test_a_model_without_classes_refuses_one(samplers: Samplers, folder: Path) -> None:
