@@ -38,7 +38,7 @@ def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
     ("groups", "classes", "conventions"), [(32, 0, "torch"), (4, 0, "torch"), (8, 5, "torch"), (8, 0, "tensorflow")]
 )
 def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventions: str) -> None:
-    """With the weights moved to it and back; by TensorFlow's conventions it is as google/ddpm-church-256 has it."""
+    """With the weights moved to it and back; TensorFlow's conventions are google/ddpm-cifar10-32's."""
     shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0, conventions=conventions)
     original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
     theirs = UNet2DModel(
