@@ -23,7 +23,7 @@ def tile_grid(images: np.ndarray, columns: int, padding: int = 2, scale: int = 1
 
     Args:
         images: uint8 `[N, H, W, 3]`.
-        columns: images per row; the last row may be shorter.
+        columns: images per row, where there are so many; the last row may be shorter.
         padding: white pixels around each image, after scaling.
         scale: each pixel becomes a square of so many pixels.
 
@@ -32,6 +32,7 @@ def tile_grid(images: np.ndarray, columns: int, padding: int = 2, scale: int = 1
     """
     large = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = large.shape[1] + padding, large.shape[2] + padding
+    columns = min(columns, len(large))
     rows = -(-len(large) // columns)
     grid = np.full((rows * height + padding, columns * width + padding, 3), 255, np.uint8)
     for index, image in enumerate(large):

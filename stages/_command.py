@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from pydantic import TypeAdapter
 
-from ddpm.config import ConfigError
+from ddpm.config import ConfigError, parse
 from stages._io import repository_root
 from stages._main import StageError, first_process
 from stages._params import read_value
@@ -29,7 +29,7 @@ def run(main: Callable[..., str], config: type | None = None, section: str = "")
     given = vars(_parser(name, main, section, fields).parse_args())
     started = time.monotonic()
     try:
-        made = main(**_arguments(main, fields, given))
+        made = main(**_arguments(main, config, fields, given))
     except (StageError, ConfigError, OSError) as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
@@ -79,13 +79,16 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     return ", ".join(schema["enum"]) if "enum" in schema else schema["type"]
 
 
-def _arguments(main: Callable[..., str], fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(
+    main: Callable[..., str], config: type | None, fields: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """What `main` is called with."""
+    types = get_type_hints(config, include_extras=True) if config else {}
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(main).parameters.items():
         if name == "changes":
             arguments[name] = {
-                field: read_value(text, _option(field), listed="items" in schema)
+                field: parse(types[field], read_value(text, _option(field), listed="items" in schema), _option(field))
                 for field, schema in fields.items()
                 if (text := given[_option(field)]) is not None
             }

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.metrics import CHANNELS, Estimate
+from stages._factors import FACTORS
 from stages._figures import HELD_OUT, REAL, SAMPLES
 
 COLOURS = {"samples": SAMPLES, "real": REAL, "held_out": HELD_OUT}
@@ -78,7 +79,7 @@ def factors_figure(predicted: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             shares = [np.mean(found == each) for each in classes]
             axis.bar(np.arange(len(classes)) + offset, shares, 0.25, color=COLOURS[name], label=LABELS[name])
         axis.set_xticks(range(len(classes)), classes)
-        axis.set_title(factor)
+        axis.set_title(FACTORS[factor])
         axis.set_ylabel("share")
     for axis in axes:  # what is left where their number is odd
         axis.axis("off")

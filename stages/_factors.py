@@ -13,8 +13,8 @@ from ddpm.factors import fit_classifier, total_variation
 from ddpm.metrics import share
 from ddpm.rng import numpy_stream
 
-FACTORS = ("time", "weather", "form", "spire")
-"""What the embedded data set draws at random, of what can be seen."""
+FACTORS = {"time": "time of day", "weather": "weather", "form": "form of the building", "spire": "form of the roof"}
+"""What the embedded data set draws at random, of what can be seen: the column of its table, and in words."""
 
 Predicted = Mapping[str, Mapping[str, np.ndarray]]
 """By factor and by set, the class of each image `[N]` as the classifier sees it."""

@@ -114,7 +114,11 @@ def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None) -> st
     numbers: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
     lock = Path("dvc.lock")
     environment = Environment(  # Markdown
-        loader=FileSystemLoader(CARD.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(CARD.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template(CARD.name).render(
         **settings, digest=digest(weights), metrics=numbers, lock=digest(lock) if lock.exists() else None

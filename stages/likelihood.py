@@ -152,6 +152,7 @@ def level_figure(table: pd.DataFrame) -> Figure:
     for axis in (errors, costs):
         axis.set(xscale="log", xlabel=f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
         axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        axis.set_axisbelow(True)
     return figure
 
 

@@ -30,3 +30,4 @@ def test_grid_places_each_image_on_white():
         np.testing.assert_array_equal(grid[top + 1 : top + 8 : 2, left + 1 : left + 12 : 2], tile)
         grid[top : top + 8, left : left + 12] = 255
     assert (grid == 255).all()
+    np.testing.assert_array_equal(images.tile_grid(tiles, columns=8), images.tile_grid(tiles, columns=5))

@@ -242,9 +242,13 @@ def test_a_second_process_that_draws_the_same_stops(samplers: Samplers, folder: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--sampler", "magic"], "sample.sampler = \"magic\": input should be 'ancestral', 'ddim', 'dpmpp_2m', "),
+        (
+            ["--sampler", "magic"],
+            "sample: error: --sampler = \"magic\": input should be 'ancestral', 'ddim', 'dpmpp_2m', ",
+        ),
         (["--category", "pub"], "sample.category = 'pub': the model knows tower, church, bridge"),
         (["--steps", "1001"], "steps = 1001: must be from 1 to the schedule's 1000"),
+        (["--steps", "many"], 'sample: error: --steps = "many": input should be a valid integer'),
         (["--steps", "[1"], "--steps = '[1': not YAML"),
         (["--images", "train.npy"], "--images and --images-index go together"),
         (["--stepz", "3"], "unrecognized arguments: --stepz 3; usage: python -m stages.sample [-h]"),
