@@ -19,6 +19,9 @@ Z95 = 1.959964
 
 CHANNELS = ("red", "green", "blue")
 
+BLOCK = 1024
+"""Samples whose kernels with all others are in memory at once."""
+
 GROUPS = 10
 """Of samples, one of which is left out at a time, for the interval of a Frechet distance."""
 
@@ -53,17 +56,15 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
-    within_x, within_y, across = kernel_poly(x, x), kernel_poly(y, y), kernel_poly(x, y)
-    between_means = within_x.mean() + within_y.mean() - 2 * across.mean()
+    (others_x, own_x), (others_y, own_y), across = _kernel_sums(x), _kernel_sums(y), kernel_poly(x, y)
+    between_means = (others_x + own_x).sum() / m**2 + (others_y + own_y).sum() / n**2 - 2 * across.mean()
     centred = across - across.mean(0) - across.mean(1, keepdims=True) + across.mean()
     of_equal_laws = 2 * (1 / m + 1 / n) ** 2 * np.square(centred).sum() / ((m - 1) * (n - 1))
-    np.fill_diagonal(within_x, 0)
-    np.fill_diagonal(within_y, 0)
-    mean_x, mean_y = within_x.sum() / (m * (m - 1)), within_y.sum() / (n * (n - 1))
+    mean_x, mean_y = others_x.sum() / (m * (m - 1)), others_y.sum() / (n * (n - 1))
     value = mean_x + mean_y - 2 * across.mean()
-    without_x = (within_x.sum() - 2 * within_x.sum(1)) / ((m - 1) * (m - 2)) + mean_y
+    without_x = (others_x.sum() - 2 * others_x) / ((m - 1) * (m - 2)) + mean_y
     without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
-    without_y = (within_y.sum() - 2 * within_y.sum(1)) / ((n - 1) * (n - 2)) + mean_x
+    without_y = (others_y.sum() - 2 * others_y) / ((n - 1) * (n - 2)) + mean_x
     without_y -= 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
     jackknife = _jackknife_variance(without_x, without_y)
     reach2, grown = Z95**2 * of_equal_laws, Z95**2 * jackknife / max(between_means, 1e-12) / 2
@@ -98,12 +99,21 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
     """KID less the mean within the reference; that without each of the samples, and without each of the reference."""
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
-    within, across = kernel_poly(x, x), kernel_poly(x, y)
-    np.fill_diagonal(within, 0)
-    mean = within.sum() / (m * (m - 1))
-    without_x = (within.sum() - 2 * within.sum(1)) / ((m - 1) * (m - 2))
+    (others, _), across = _kernel_sums(x), kernel_poly(x, y)
+    mean = others.sum() / (m * (m - 1))
+    without_x = (others.sum() - 2 * others) / ((m - 1) * (m - 2))
     without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
     return mean - 2 * across.mean(), without_x, mean - 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
+
+
+def _kernel_sums(x: np.ndarray) -> np.ndarray:
+    """Of each row of `x` `[M, D]` the sum of its kernels with the others, and its kernel with itself: `[2, M]`."""
+    parts = []
+    for first in range(0, len(x), BLOCK):  # the matrix of 50,000 samples has 20 GB
+        kernels = kernel_poly(x[first : first + BLOCK], x)
+        own = kernels.diagonal(first)
+        parts.append(np.stack([kernels.sum(1) - own, own]))
+    return np.concatenate(parts, axis=1)
 
 
 def mean(values: Tensor) -> Estimate:
@@ -113,17 +123,15 @@ def mean(values: Tensor) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
-def mean_pairwise(distances: Tensor) -> Estimate:
-    """Mean over all pairs of one set of N >= 3 images, from their distances `[N, N]`: with LPIPS, the set's diversity.
+def mean_pairwise(sums: Tensor) -> Estimate:
+    """Mean distance of all pairs of N >= 3 images, from the sum of each one's to the others `[N]`: LPIPS's diversity.
 
     Returns:
         The mean with the interval of a delete-one jackknife over images, not pairs, which aren't independent.
     """
-    d = distances.cpu().double().numpy().copy()
-    np.fill_diagonal(d, 0)
-    n = len(d)
-    value = d.sum() / (n * (n - 1))
-    return _jackknife(float(value), (d.sum() - 2 * d.sum(1)) / ((n - 1) * (n - 2)))
+    s = sums.cpu().double().numpy()
+    n = len(s)
+    return _jackknife(float(s.sum() / (n * (n - 1))), (s.sum() - 2 * s) / ((n - 1) * (n - 2)))
 
 
 def _jackknife(value: float, *without: np.ndarray) -> Estimate:

@@ -10,8 +10,8 @@ Images are float32 `[B, 3, H, W]` in [-1, 1], at the size they have; `Metric` ma
 """
 
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import lpips
@@ -27,6 +27,9 @@ from ddpm.trunk import verified
 
 BLOCK = 128
 """Images per forward pass. Fixed, because the last bits of a result depend on it."""
+
+ROWS = 1024
+"""Images whose distances to all others are in memory at once."""
 
 
 def load_lpips(trunk: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
@@ -51,9 +54,16 @@ def load_lpips(trunk: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
     return model.eval().requires_grad_(False)
 
 
-def _exact() -> AbstractContextManager[None]:
-    """Convolutions in float32: TF32, cuDNN's default, is off by more than neighbours differ in distance."""
-    return cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Convolutions and products in float32: TF32, cuDNN's default, is off by more than neighbours differ by."""
+    chosen = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(chosen)
 
 
 def _maps(model: lpips.LPIPS, images: Tensor) -> tuple[Tensor, ...]:
@@ -141,4 +151,14 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances between the rows of `a` `[M, D]` and `b` `[N, D]`, `[M, N]`."""
     # A norm takes a tenth of the time that square() and sum() do.
     squares = vector_norm(a, dim=1).square()[:, None] + vector_norm(b, dim=1).square()
-    return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
+    with _exact():
+        return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
+
+
+def distance_sums(a: Tensor) -> Tensor:
+    """Of each row of `a` `[N, D]` the sum of its squared Euclidean distances to the others, float64 `[N]`."""
+    sums = []
+    for first, rows in zip(range(0, len(a), ROWS), a.split(ROWS), strict=True):
+        distances = squared_distances(rows, a).double()
+        sums.append(distances.sum(1) - distances.diagonal(first))
+    return torch.cat(sums)

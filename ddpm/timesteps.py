@@ -52,7 +52,7 @@ def spaced_timesteps(schedule: NoiseSchedule, steps: int, spacing: Spacing) -> l
         ConfigError: more steps than there are.
     """
     if not 1 <= steps <= schedule.steps:
-        raise ConfigError(f"steps = {steps}: must be from 1 to the schedule's {schedule.steps}")
+        raise ConfigError(f"steps = {steps}: a sampler takes from 1 to diffusion.steps = {schedule.steps}")
     wanted = np.round(SPACINGS[spacing](schedule, steps)).astype(int)
     wanted[0] = schedule.steps - 1
     # Where two were rounded to one, the earlier moves up if it must leave room, then the later moves down.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm.factors import fit_classifier, total_variation
 from ddpm.metrics import share
 from ddpm.rng import numpy_stream
+from stages._images import read_index
 
 FACTORS = {"time": "time of day", "weather": "weather", "form": "form of the building", "spire": "form of the roof"}
 """What the embedded data set draws at random, of what can be seen: the column of its table, and in words."""
@@ -22,8 +23,7 @@ Predicted = Mapping[str, Mapping[str, np.ndarray]]
 
 def read_factors(index: Path) -> pd.DataFrame:
     """A row for each image of the table INDEX, a column for each of `FACTORS` that it knows; "none": of no meaning."""
-    table = pd.read_csv(index, dtype=str, keep_default_na=False)
-    table = table[table["row"] != ""].sort_values("row", key=lambda row: row.astype(int))
+    table = read_index(index)
     known = [name for name in FACTORS if name in table and (table[name] != "").any()]
     return table[known].replace("", "none")
 

@@ -39,6 +39,8 @@ def pictures(folder: Path, wanted: Callable[[bytes], bool], name: str) -> Iterat
             if content:
                 yield key, content
     others = f"{counts['others']} that are no JPEG, PNG or WebP, {counts['hidden']} hidden"
+    if total and not counts.total():
+        raise StageError(f"{name}: none of {total} files falls to it by its name; change val_fraction, or name val")
     if not counts["pictures"]:
         raise StageError(f"{name}: no picture among {total} files; passed over: {others}")
     if counts.total() > counts["pictures"]:

@@ -24,13 +24,23 @@ def open_images(path: Path, index: Path) -> Images:
         StageError: the two don't belong together.
     """
     array = np.load(path, mmap_mode="r")
-    table = pd.read_csv(index, usecols=["row", "recipe"]).dropna(subset="row")
+    table = read_index(index)
     recipes = table["recipe"].unique()
     if len(table) != len(array) or len(recipes) != 1:
         raise StageError(
             f"{path} has {len(array)} images, {index} says {len(table)} by {len(recipes)} recipes: make both anew"
         )
-    return Images(array, str(recipes[0]))
+    return Images(array, recipes[0])
+
+
+def read_index(index: Path) -> pd.DataFrame:
+    """The lines of the table INDEX that have an image, in the images' order: `row` and `label` numbers, all else text.
+
+    So a key or a category of digits, or "NA", stays what it is.
+    """
+    table = pd.read_csv(index, dtype=str, keep_default_na=False)
+    table = table[table["row"] != ""]
+    return table.astype({name: np.int64 for name in ("row", "label") if name in table}).sort_values("row")
 
 
 def open_alike(pairs: Mapping[Path, Path]) -> list[np.ndarray]:

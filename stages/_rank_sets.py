@@ -8,7 +8,7 @@ import pandas as pd
 
 from ddpm.rng import numpy_stream
 from stages._duplicates import ArrayFile
-from stages._images import open_alike
+from stages._images import open_alike, read_index
 from stages._main import StageError
 
 FEWEST = 3
@@ -68,6 +68,5 @@ def without_twins(twins: Path, train_index: Path, val_index: Path) -> tuple[np.n
 
 def _rows(index: Path) -> dict[tuple[str, str], int]:
     """By category and key, the row of each image that is used."""
-    table = pd.read_csv(index, dtype=str, keep_default_na=False)
-    table = table[table["row"] != ""]
-    return dict(zip(zip(table["category"], table["key"], strict=True), table["row"].astype(int), strict=True))
+    table = read_index(index)
+    return dict(zip(zip(table["category"], table["key"], strict=True), table["row"], strict=True))

@@ -112,7 +112,8 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str, used: Sequence[Pa
                 try:
                     held.enter_context(_locked(folder, doing))
                     write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
-                    _prune(root, used=[*used, folder])
+                    with suppress(FileNotFoundError):  # another process, at its end, has removed what was to be
+                        _prune(root, used=[*used, folder])
                 except OSError as error:
                     raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
         yield folder
@@ -124,8 +125,11 @@ def _locked(folder: Path, doing: str) -> Iterator[None]:
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(f"another process is {doing} in {folder}; wait for it or stop it") from None
+            mine = os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        if not mine:  # locked, or removed by another's `_prune` between the opening and the lock
+            raise StageError(f"another process is {doing} in {folder}; wait for it or stop it")
         yield
 
 

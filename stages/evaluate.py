@@ -16,7 +16,7 @@ from torch import Tensor
 from ddpm.config import STRICT
 from ddpm.images import to_model_range
 from ddpm.metrics import Estimate, colour_drift, frechet, kid, mean_pairwise, precision_recall, require_full_rank
-from ddpm.perceptual import embed, load_lpips, pooled_features, squared_distances
+from ddpm.perceptual import distance_sums, embed, load_lpips, pooled_features
 from ddpm.rng import numpy_stream
 from stages._command import run
 from stages._evaluation_figures import colours_figure, estimates_figure, factors_figure
@@ -127,8 +127,7 @@ def _measured(ours: Tensor, theirs: Tensor, neighbourhood: int, network: str) ->
 
 
 def _diversity(model: lpips.LPIPS, images: np.ndarray) -> Estimate:
-    phi = embed(model, to_model_range(images))
-    return mean_pairwise(squared_distances(phi, phi))
+    return mean_pairwise(distance_sums(embed(model, to_model_range(images))))
 
 
 def _frechet(

@@ -28,7 +28,8 @@ def main(folder: Path, weights: Path) -> str:
     """Convert FOLDER, a `DDPMPipeline` that was saved, to the file WEIGHTS.
 
     A checkpoint google/ddpm-*, whose parts lie in one folder, is one too. Its images count as made by the section
-    `extract` of params.yaml, so that they are compared with images made so.
+    `extract` of params.yaml, so that they are compared with images made so. Of a
+    network with classes the last one is taken for no class, as ours has it.
     """
     if MISSING:
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")

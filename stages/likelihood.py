@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from ddpm.rng import numpy_stream
 from ddpm.samplers import ImageNoise
 from stages._command import run
 from stages._figures import HELD_OUT, SAMPLES, save_figure
-from stages._images import open_images, require_one_recipe
+from stages._images import open_images, read_index, require_one_recipe
 from stages._io import write_csv, write_json
 from stages._main import StageError, progress, setup
 from stages._model import Model, load_model, model_sampling
@@ -36,7 +36,7 @@ BATCH = 64
 class LikelihoodConfig:
     """So many held-out `images` are evaluated in each of so many `bins` of noise level, at `draws` random t each."""
 
-    images: PositiveInt
+    images: Annotated[int, Field(ge=2)]
     bins: PositiveInt
     draws: PositiveInt
     seed: NonNegativeInt
@@ -90,7 +90,7 @@ def labels_of(index: Path, classes: list[str]) -> np.ndarray:
     Raises:
         StageError: one is none of them.
     """
-    categories = pd.read_csv(index, usecols=["row", "category"]).dropna(subset="row").sort_values("row")["category"]
+    categories = read_index(index)["category"]
     unknown = sorted(set(categories) - set(classes))
     if unknown:
         raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")

@@ -18,7 +18,7 @@ from ddpm.schedule import NoiseSchedule
 from stages._command import run
 from stages._draw import Drawing, draw_chunks, join_chunks, prepare
 from stages._figures import save_figure, strip_figure
-from stages._images import open_images, require_one_recipe
+from stages._images import open_images, read_index, require_one_recipe
 from stages._io import repository_root, write_animation, write_csv, write_png, write_safetensors
 from stages._main import StageError, first_process, progress
 from stages._model import SampleConfig
@@ -95,9 +95,9 @@ def first_images(path: Path | None, index: Path | None, model: Mapping[Path, str
         raise StageError("--images and --images-index go together")
     real = open_images(path, index)
     require_one_recipe({index: real.recipe, **model})
-    table = pd.read_csv(index, usecols=["row", "category", "label"]).dropna(subset="row").sort_values("row")
+    table = read_index(index)
     table = table.assign(turn=table.groupby("label").cumcount()).sort_values(["turn", "label"])[:ROWS]
-    return Shown(real.array[table["row"].to_numpy(int)], list(table["category"]))
+    return Shown(real.array[table["row"].to_numpy()], list(table["category"]))
 
 
 def index_table(drawing: Drawing) -> pd.DataFrame:

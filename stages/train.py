@@ -18,7 +18,7 @@ from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._command import run
-from stages._images import open_images
+from stages._images import open_images, read_index
 from stages._io import digest, write_csv, write_json, write_safetensors
 from stages._main import RuntimeConfig, StageError, first_process, setup
 from stages._params import read_params
@@ -59,6 +59,9 @@ def prepare(images: Path, index: Path) -> Job:
     config = params.section(TrainConfig, "train")
     runtime = params.section(RuntimeConfig, "runtime")
     data, image_recipe = open_images(images, index)
+    if shape.conditional and not recipe.label_dropout:
+        name = f"params.yaml: models.{top.model}.recipe.label_dropout"
+        raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")
     labels, classes = read_labels(index) if shape.conditional else (None, [])
     schedule = NoiseSchedule(diffusion)
     batches = Batches(data, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
@@ -89,11 +92,11 @@ def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
     Raises:
         StageError: there is a label without an image.
     """
-    table = pd.read_csv(index, usecols=["row", "category", "label"]).dropna(subset="row").sort_values("row")
+    table = read_index(index)
     names = dict(sorted(zip(table["label"], table["category"], strict=True)))
     if list(names) != list(range(len(names))):
         raise StageError(f"{index}: images have the labels {list(names)}, where each from 0 on is wanted")
-    return table["label"].to_numpy(np.int64), list(names.values())
+    return table["label"].to_numpy(), list(names.values())
 
 
 @contextmanager

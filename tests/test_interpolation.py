@@ -202,7 +202,7 @@ def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatc
             ["--trunk", "trunk", *REAL, "--pairs", "5"],
             "interpolate.pairs = 5: must be from 2 to 4: val.npy has 8 images",
         ),
-        (["--steps", "1001"], "steps = 1001: must be from 1 to the schedule's 1000"),
+        (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),
         (["--samplers", "magic"], "input should be 'ancestral', 'ancestral_shared', 'ddim' or 'own'"),
     ],
 )

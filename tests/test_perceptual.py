@@ -13,7 +13,16 @@ from torch import Tensor
 
 from ddpm.images import to_model_range, to_uint8
 from ddpm.neighbours import nearest
-from ddpm.perceptual import Metric, embed, load_lpips, pair_distances, pooled_features, random_pairs, squared_distances
+from ddpm.perceptual import (
+    Metric,
+    distance_sums,
+    embed,
+    load_lpips,
+    pair_distances,
+    pooled_features,
+    random_pairs,
+    squared_distances,
+)
 from ddpm.rng import normal, numpy_stream
 from stages import weights
 from stages._duplicates import ArrayFile
@@ -164,6 +173,24 @@ def test_too_few_images_are_refused(model: lpips.LPIPS):
         nearest(Metric(model), images, images, 4)
     with pytest.raises(ValueError, match="3 neighbours asked for among 2 images"):
         nearest(Metric(model), images, images, 3, own=np.arange(3))
+
+
+def test_distances_are_exact_whatever_products_may_round_to():
+    """Where the processor has bfloat16, torch takes it for products of float32 at the precision "medium"."""
+    rows = normal(numpy_stream(0, "test rows"), (300, 512))
+    exact = squared_distances(rows, rows)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert squared_distances(rows, rows).equal(exact)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_sums_of_distances_leave_out_the_row_itself(monkeypatch: pytest.MonkeyPatch):
+    rows = normal(numpy_stream(0, "test rows"), (10, 5))
+    monkeypatch.setattr("ddpm.perceptual.ROWS", 4)
+    torch.testing.assert_close(distance_sums(rows), torch.cdist(rows, rows).double().square().sum(1), rtol=1e-5, atol=0)
 
 
 def test_random_pairs_are_pairs():

@@ -17,6 +17,7 @@ from PIL import Image
 
 from stages import report
 from stages._io import write_safetensors
+from stages._params import read_params
 
 TEMPLATES = Path(report.__file__).parent / "templates"
 EVALUATION = ("kid", "precision_recall", "diversity", "colours", "factors", "noise_loss")
@@ -273,6 +274,14 @@ def test_markdown_links_to_the_figures(build):
     assert "\n\n\n" not in text
 
 
+@pytest.mark.parametrize("name", read_params().mapping("sources"))
+def test_each_source_has_its_words(build, name):
+    text = (build(params={"data": name}) / "report.md").read_text()
+    kind = read_params().mapping("sources", name)["kind"]
+    drawn, here = "drawn by this repository", "images from this machine"
+    assert {"generate": drawn, "lsun": "photographs from LSUN", "path": here, "folder": here}[kind] in text
+
+
 def test_markdown_tables_are_whole(build):
     blocks = re.findall(r"(?:^\|.*\n)+", (build() / "report.md").read_text(), flags=re.MULTILINE)
     assert len(blocks) >= 8
@@ -327,7 +336,7 @@ def test_words_follow_the_numbers(build):
 def test_evaluation_is_told_as_it_is(build):
     text = (build() / "report.md").read_text()
     assert "There is no FID: 64 samples and 4,000 real images; the covariance of 2,048 features. Below that" in text
-    assert "nine intervals 6 lie beside 0" in text
+    assert "nine intervals 6 leave 0 out" in text
     assert "poor at the form of the roof, where 30 of 100" in text
     assert "distances lies above 0" in text
     assert "more than the 8 bits" not in text

@@ -247,7 +247,7 @@ def test_a_second_process_that_draws_the_same_stops(samplers: Samplers, folder: 
             "sample: error: --sampler = \"magic\": input should be 'ancestral', 'ddim', 'dpmpp_2m', ",
         ),
         (["--category", "pub"], "sample.category = 'pub': the model knows tower, church, bridge"),
-        (["--steps", "1001"], "steps = 1001: must be from 1 to the schedule's 1000"),
+        (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),
         (["--steps", "many"], 'sample: error: --steps = "many": input should be a valid integer'),
         (["--steps", "[1"], "--steps = '[1': not YAML"),
         (["--images", "train.npy"], "--images and --images-index go together"),

@@ -23,6 +23,7 @@ from ddpm.training import Trainer, TrainState
 from ddpm.unet import UNet, UNetConfig
 from stages._io import read_safetensors
 from stages._params import read_params
+from stages.likelihood import labels_of
 
 
 def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:
@@ -92,6 +93,14 @@ def test_another_number_of_threads_changes_rounding_only(
     assert len(list((tmp_path / ".cache" / "train").glob("*/state.pt"))) == 2  # neither went on from the other
 
 
+def test_categories_of_digits_are_names(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
+    write_params({**SMALL, "epochs": 1, "models.smoke.network.conditional": True})
+    write_images(tmp_path, ("01", "NA", "1"))
+    assert trainers.run()[0] == 0
+    assert read_safetensors(tmp_path / "out/model/raw.safetensors")[1]["classes"] == ["01", "NA", "1"]
+    assert set(labels_of(tmp_path / "train.csv", ["NA", "1", "01"])) == {0, 1, 2}
+
+
 def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
     write_params({**SMALL, "epochs": 1, "models.smoke.network.conditional": True})
     write_images(tmp_path, ("tower", "church", "bridge"))
@@ -119,6 +128,10 @@ def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params:
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"models.smoke.network.multipliers": [1] * 6}, "images of 48 px can't be halved through 6 levels"),
         ({"models.smoke.network.attention": [16]}, "attention at 16 px, but the levels of a 48 px image are [12, 6]"),
+        (
+            {"models.smoke.network.conditional": True, "models.smoke.recipe.label_dropout": 0.0},
+            "params.yaml: models.smoke.recipe.label_dropout = 0: must be above 0",
+        ),
         ({"models.smoke.recipe.lr": 0.1}, "params.yaml: models.smoke.recipe.lr: no such parameter"),
         ({"models.smoke.recipe.batch_images": 49, "models.smoke.recipe.drop_last": True}, "leave nothing of 48 images"),
         ({"train.precision": "half"}, "params.yaml: train.precision = \"half\": input should be 'auto', 'float32'"),
