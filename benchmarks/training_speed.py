@@ -13,6 +13,9 @@ with all that it does in a step: loading, loss, gradients, clipping, optimiser, 
 process had at once, without its loading workers (zoubohao has four, lucidrains two). Operations are counted by torch in
 one step of the same loop (convolutions, matrix products and attention, forward and backward; a multiplication and an
 addition are two) and put beside what `torch.mm` reaches in the same rounds.
+
+With `--sizes` the table is of ours alone, in bfloat16: that network, and the default model at other widths and batches.
+Its last columns are the part of a step that is spent in convolutions, by torch's profiler, and how fast these are.
 """
 
 import argparse
@@ -23,9 +26,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmarks.peers import Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
@@ -35,6 +39,8 @@ THREADS = 2
 BATCH = 16
 WARM_UP = 3
 """Steps before those that are timed."""
+PROFILED = 8
+"""Steps that the profiler sees."""
 SIDE = 2048
 """Rows and columns of the matrices whose product is the peak."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -96,8 +102,9 @@ def main() -> None:
     parser.add_argument("--diffusers", type=Path, metavar="PATH", help="its train_unconditional.py")
     parser.add_argument("--steps", type=int, default=20, help="that are timed, after three others (20)")
     parser.add_argument("--rounds", type=int, default=3, help="in which all rows take their turn (3)")
+    parser.add_argument("--sizes", action="store_true", help="ours alone, at other widths and batches")
     arguments = parser.parse_args()
-    table = rows(arguments.zoubohao, arguments.diffusers)
+    table = sizes() if arguments.sizes else rows(arguments.zoubohao, arguments.diffusers)
     found: dict[Row, list[Measured]] = {row: [] for row in table}
     peaks: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     with workplace() as folder, progress(len(table) * (arguments.rounds + 1), "run") as bar:
@@ -111,7 +118,13 @@ def main() -> None:
             for row in table:
                 found[row].append(isolated(THREADS, measure, row.program, folder, arguments.steps))
                 bar.update()
-    print_table(found, operations, {precision: max(values) for precision, values in peaks.items()})
+        best = {precision: max(values) for precision, values in peaks.items()}
+        if arguments.sizes:
+            print_sizes(found, operations, best["bfloat16"], folder)
+        else:
+            print_table(found, operations, best)
+    reached = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {precision}" for precision, peak in best.items())
+    print(f"\n`torch.mm` of {SIDE} x {SIDE} on {THREADS} threads: {reached}.")
 
 
 def rows(zoubohao_path: Path | None, diffusers_path: Path | None) -> list[Row]:
@@ -138,6 +151,18 @@ def rows(zoubohao_path: Path | None, diffusers_path: Path | None) -> list[Row]:
     return table
 
 
+def sizes() -> list[Row]:
+    """The lines of `--sizes`."""
+    alike = functools.partial(ours, model="paper", network=OURS, recipe={"batch_images": BATCH}, precision="bfloat16")
+    table = [Row("that of the peers", "bfloat16", alike, False)]
+    for channels in (32, 48, 64, 96):
+        for batch in (8, 16):
+            network = {"channels": channels, "groups": channels // 16}
+            program = functools.partial(ours, network=network, recipe={"batch_images": batch}, precision="bfloat16")
+            table.append(Row(f"the default's, {channels} channels", "bfloat16", program, False, alike=False))
+    return table
+
+
 def measure(program: Program, folder: Path, steps: int) -> Measured:
     """Train for `steps` after the warm-up."""
     clock = Clock(steps=WARM_UP + steps)
@@ -147,8 +172,15 @@ def measure(program: Program, folder: Path, steps: int) -> Measured:
     return Measured(rate, memory, trained.batch, trained.parameters)
 
 
-def count_operations(program: Program, folder: Path) -> float:
-    """Floating-point operations an image, forward and backward, of one step.
+class Operations(NamedTuple):
+    """Floating-point operations an image, forward and backward: all, and those of convolutions."""
+
+    total: float
+    convolutions: float
+
+
+def count_operations(program: Program, folder: Path) -> Operations:
+    """Those of one step.
 
     torch knows what its attention costs on CUDA, and is told here that it costs the same on a CPU.
     """
@@ -158,7 +190,18 @@ def count_operations(program: Program, folder: Path) -> float:
         flop_registry[on_cpu] = flop_registry[on_cuda]
     with FlopCounterMode(display=False) as counter:
         trained = program(folder, Clock(steps=1))
-    return counter.get_total_flops() / trained.batch
+    by_name = counter.get_flop_counts()["Global"]
+    convolutions = sum(count for name, count in by_name.items() if "convolution" in str(name))
+    return Operations(counter.get_total_flops() / trained.batch, convolutions / trained.batch)
+
+
+def convolution_seconds(program: Program, folder: Path) -> float:
+    """Seconds an image in convolutions, forward and backward, by torch's profiler."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        trained = program(folder, Clock(steps=PROFILED))
+    names = ("aten::mkldnn_convolution", "aten::convolution_backward")
+    microseconds = sum(each.self_cpu_time_total for each in profiler.key_averages() if each.key in names)
+    return microseconds / 1e6 / PROFILED / trained.batch
 
 
 def product_rate(precision: str) -> float:
@@ -172,8 +215,8 @@ def product_rate(precision: str) -> float:
     return 2 * SIDE**3 / min(seconds)
 
 
-def print_table(found: dict[Row, list[Measured]], operations: dict[Row, float], peaks: dict[str, float]) -> None:
-    """The table in Markdown, and what its shares refer to."""
+def print_table(found: dict[Row, list[Measured]], operations: dict[Row, Operations], peaks: dict[str, float]) -> None:
+    """The table in Markdown."""
     rates = {row: statistics.median(each.rate for each in values) for row, values in found.items()}
     print(
         "| program | precision | parameters | batch | images/s | range | times the best peer | GFLOP an image "
@@ -183,15 +226,29 @@ def print_table(found: dict[Row, list[Measured]], operations: dict[Row, float], 
         peers = [rate for other, rate in rates.items() if other.peer and other.precision == row.precision]
         ratio = f"{rates[row] / max(peers):.2f}" if row.alike else ""
         lowest, highest = min(each.rate for each in values), max(each.rate for each in values)
-        share = rates[row] * operations[row] / peaks[row.precision]
+        share = rates[row] * operations[row].total / peaks[row.precision]
         memory = statistics.median(each.memory for each in values)
         print(
             f"| {row.name} | {row.precision} | {values[0].parameters:,} | {values[0].batch} | {rates[row]:.1f} "
-            f"| {lowest:.1f} to {highest:.1f} | {ratio} | {operations[row] / 1e9:.2f} | {100 * share:.0f} % "
+            f"| {lowest:.1f} to {highest:.1f} | {ratio} | {operations[row].total / 1e9:.2f} | {100 * share:.0f} % "
             f"| {memory:.0f} | {len(values)} |"
         )
-    reached = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {precision}" for precision, peak in peaks.items())
-    print(f"\n`torch.mm` of {SIDE} x {SIDE} on {THREADS} threads: {reached}.")
+
+
+def print_sizes(found: dict[Row, list[Measured]], operations: dict[Row, Operations], peak: float, folder: Path) -> None:
+    """The table of `--sizes` in Markdown."""
+    print(
+        "| network | parameters | batch | images/s | range | GFLOP an image | of `torch.mm` "
+        "| of a step in convolutions | these, of `torch.mm` | n |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    )
+    for row, values in found.items():
+        rates, (total, convolutions) = [each.rate for each in values], operations[row]
+        rate, seconds = statistics.median(rates), isolated(THREADS, convolution_seconds, row.program, folder)
+        print(
+            f"| {row.name} | {values[0].parameters:,} | {values[0].batch} | {rate:.1f} | {min(rates):.1f} to "
+            f"{max(rates):.1f} | {total / 1e9:.2f} | {100 * rate * total / peak:.0f} % "
+            f"| {100 * rate * seconds:.0f} % | {100 * convolutions / seconds / peak:.0f} % | {len(values)} |"
+        )
 
 
 if __name__ == "__main__":
