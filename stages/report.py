@@ -18,6 +18,7 @@ from PIL import Image
 
 from ddpm.schedule import DiffusionConfig, NoiseSchedule
 from stages._command import run
+from stages._factors import FACTORS
 from stages._figures import REAL, SAMPLES, save_figure
 from stages._io import digest, write_json, write_text
 from stages._params import MAPS, SCALARS, Params, read_params
@@ -93,6 +94,7 @@ def main(
         "same_weights": measured["weights"] in map(digest, weights.glob("*.safetensors")),
         "figures": {name: Picture(path) for name, path in figures.items()},
         "report_best": REPORT_BEST_SIX,
+        "factors": FACTORS,
         "estimates": list(estimates(metrics)),
         "digests": [(path.as_posix(), digest(path)) for path in (images, held_out, *sorted(weights.iterdir()), drawn)],
         **moving(params, images, held_out, drawn, trajectory, frames, neighbours),
