@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm.codec import decode
-from ddpm.copies import copy_distances, p_values, threshold
-from ddpm.neighbours import nearest
-from ddpm.perceptual import Metric, load_lpips
-from ddpm.resizing import ResizeRecipe, resize
+from ddpm.evaluation.copies import copy_distances, p_values, threshold
+from ddpm.evaluation.neighbours import nearest
+from ddpm.evaluation.perceptual import Metric, load_lpips
+from ddpm.pictures.codec import decode
+from ddpm.pictures.resizing import ResizeRecipe, resize
 from ddpm.rng import numpy_stream
-from stages._io import read_safetensors
-from stages._lmdb import read_lmdb
-from stages.rank import CANDIDATES, bar
+from stages.rank.stage import CANDIDATES, bar
+from stages.shared.formats import read_safetensors
+from stages.shared.lmdbs import read_lmdb
 
 DATA = Path(__file__).parents[1] / "data"
 PHOTOS = Path(__file__).parents[2] / "shared/data"

@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm.batches import Batches
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.evaluation.metrics import kid
+from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range, to_uint8
-from ddpm.metrics import kid
-from ddpm.perceptual import load_lpips, pooled_features
-from ddpm.predictor import PredictorConfig, make_predictor
-from ddpm.recipe import Recipe, TrainConfig
+from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
-from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
-from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Trainer, TrainState
-from ddpm.unet import UNet, UNetConfig
-from stages._io import read_safetensors, write_png
-from stages._main import progress, setup
-from stages._params import read_params
+from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
+from ddpm.training.batches import Batches
+from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.training.trainer import Trainer, TrainState
+from stages.kit.device import setup
+from stages.kit.params import read_params
+from stages.kit.progress import progress
+from stages.shared.formats import read_safetensors, write_png
 
 ROOT = Path(__file__).parents[1]
 CANDIDATES: dict[str, dict[str, dict[str, Any]]] = {

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ddpm.codec import decode
-from ddpm.resizing import ResizeRecipe, resize
-from stages._duplicates import RADIUS
-from stages._lmdb import read_lmdb
-from stages._main import progress
+from ddpm.pictures.codec import decode
+from ddpm.pictures.resizing import ResizeRecipe, resize
+from stages.extract.duplicates import RADIUS
+from stages.kit.progress import progress
+from stages.shared.lmdbs import read_lmdb
 
 PHOTOS = Path(__file__).parents[2] / "shared/data/photos_train_lmdb/data.mdb"
 RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="lanczos")

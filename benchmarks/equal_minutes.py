@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import ROOT, Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
+from ddpm.evaluation.metrics import kid
+from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range
-from ddpm.metrics import kid
-from ddpm.perceptual import load_lpips, pooled_features
-from stages._io import read_safetensors, write_png
-from stages._main import progress
+from stages.kit.progress import progress
+from stages.shared.formats import read_safetensors, write_png
 
 WARM_UP, TIMED = 2, 8
 """Steps before the pace is measured, and those it is measured over."""

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import LSUN
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from stages._duplicates import find_duplicates
-from stages._io import write_csv
-from stages._lmdb import lmdb_path, read_lmdb, write_lmdb
-from stages._main import progress
-from stages._workers import cores, in_order
-from stages.extract import ExtractConfig, Lmdb, extract
+from stages.extract.duplicates import find_duplicates
+from stages.extract.stage import ExtractConfig, Lmdb, extract
+from stages.kit.progress import progress
+from stages.kit.workers import cores, in_order
+from stages.shared.formats import write_csv
+from stages.shared.lmdbs import lmdb_path, read_lmdb, write_lmdb
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT.parent / "shared/data/photos_train_lmdb/data.mdb"

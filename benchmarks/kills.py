@@ -34,8 +34,8 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmarks._clone import Clone
-from stages._io import digest
-from stages._main import progress
+from stages.kit.files import digest
+from stages.kit.progress import progress
 
 PARAMETERS = [
     "data=smoke",

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm.duplicates import Images
+from ddpm.evaluation.neighbours import nearest
+from ddpm.evaluation.perceptual import BLOCK, Metric, load_lpips, pair_distances
 from ddpm.images import to_model_range
-from ddpm.neighbours import nearest
-from ddpm.perceptual import BLOCK, Metric, load_lpips, pair_distances
-from stages._duplicates import ArrayFile
-from stages._io import write_npy_header
-from stages._main import progress
-from stages.weights import obtain
+from ddpm.pictures.duplicates import Images
+from stages.kit.progress import progress
+from stages.shared.arrays import ArrayFile
+from stages.shared.formats import write_npy_header
+from stages.weights.stage import obtain
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache/benchmarks"

@@ -42,18 +42,18 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
-from ddpm.batches import Batches
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.images import to_uint8
-from ddpm.predictor import PredictorConfig, make_predictor
-from ddpm.recipe import Recipe, TrainConfig
+from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
-from ddpm.samplers import ImageNoise, SamplerConfig, run_sampler
-from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Trainer, TrainState
-from ddpm.unet import UNet, UNetConfig
-from stages._main import progress
-from stages._params import read_params
+from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
+from ddpm.training.batches import Batches
+from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.training.trainer import Trainer, TrainState
+from stages.kit.params import read_params
+from stages.kit.progress import progress
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "data/images/train.npy"

@@ -35,16 +35,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.evaluation.metrics import kid, kid_difference, mean
+from ddpm.evaluation.perceptual import load_lpips, pair_distances, pooled_features
 from ddpm.images import to_model_range
-from ddpm.metrics import kid, kid_difference, mean
-from ddpm.perceptual import load_lpips, pair_distances, pooled_features
-from ddpm.precision import Precision
-from ddpm.samplers import SamplerConfig, SamplerName
-from ddpm.timesteps import Spacing
-from stages._draw import Drawing, draw_chunks, prepare
-from stages._io import read_safetensors, write_json
-from stages._main import progress
-from stages._params import Params, read_params
+from ddpm.networks.precision import Precision
+from ddpm.sampling.samplers import SamplerConfig, SamplerName
+from ddpm.sampling.timesteps import Spacing
+from stages.kit.params import Params, read_params
+from stages.kit.progress import progress
+from stages.sample.draw import Drawing, draw_chunks, prepare
+from stages.shared.formats import read_safetensors, write_json
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/quality_time.json"

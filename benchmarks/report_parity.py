@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm.batches import Batches
-from ddpm.diffusion import q_sample
-from ddpm.recipe import Recipe, TrainConfig, report_rate
-from ddpm.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.training import Trainer, TrainState
-from ddpm.unet import UNet, UNetConfig
-from stages._params import read_params
+from ddpm.diffusion.process import q_sample
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.training.batches import Batches
+from ddpm.training.recipe import Recipe, TrainConfig, report_rate
+from ddpm.training.trainer import Trainer, TrainState
+from stages.kit.params import read_params
 
 STEPS, EPOCHS, CHANNELS = 20, 150, 32
 CPU = torch.device("cpu")

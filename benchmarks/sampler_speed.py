@@ -33,16 +33,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.quality_time import FILE, REFERENCE, ROOT, TIMED, Row, drawing_of, machine, row_of, shown
-from ddpm.diffusion import to_x0_eps
+from ddpm.diffusion.process import to_x0_eps
+from ddpm.diffusion.schedule import DiffusionConfig
+from ddpm.evaluation.metrics import kid
+from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import to_model_range, to_uint8
-from ddpm.metrics import kid
-from ddpm.perceptual import load_lpips, pooled_features
-from ddpm.schedule import DiffusionConfig
-from stages._draw import Drawing
-from stages._io import read_safetensors
-from stages._main import progress
-from stages._model import Model
-from stages._params import read_params
+from stages.kit.params import read_params
+from stages.kit.progress import progress
+from stages.sample.draw import Drawing
+from stages.shared.formats import read_safetensors
+from stages.shared.model import Model
 
 CHAIN, FEW = 30, 20
 """Steps of ancestral sampling, and of the samplers that are made for few."""

@@ -34,7 +34,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmarks.peers import Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
-from stages._main import progress
+from stages.kit.progress import progress
 
 THREADS = 2
 BATCH = 16

@@ -13,18 +13,18 @@ from typing import Any
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from ddpm.recipe import Recipe, TrainConfig
-from ddpm.schedule import DiffusionConfig
-from ddpm.unet import UNetConfig
-from stages._main import RuntimeConfig
-from stages._model import ModelSampling, SampleConfig
-from stages._params import Top, read_params
-from stages._paths import InterpolateConfig
-from stages._ranking import RankConfig
-from stages.evaluate import EvaluateConfig
-from stages.extract import ExtractConfig
-from stages.fetch import KINDS
-from stages.likelihood import LikelihoodConfig
+from ddpm.diffusion.schedule import DiffusionConfig
+from ddpm.networks.unet import UNetConfig
+from ddpm.training.recipe import Recipe, TrainConfig
+from stages.evaluate.stage import EvaluateConfig
+from stages.extract.stage import ExtractConfig
+from stages.fetch.stage import KINDS
+from stages.interpolate.methods import InterpolateConfig
+from stages.kit.params import Top, read_params
+from stages.kit.runtime import RuntimeConfig
+from stages.likelihood.stage import LikelihoodConfig
+from stages.shared.model import ModelSampling, SampleConfig
+from stages.shared.ranking import RankConfig
 
 ROOT = Path(__file__).parents[1]
 MODEL = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}

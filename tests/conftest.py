@@ -19,7 +19,7 @@ from torch import Tensor
 from trainers import SMALL, Trainers, write_images
 
 from benchmarks._clone import Clone
-from stages.weights import obtain
+from stages.weights.stage import obtain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddpm.resizing import ResizeRecipe, resize
-from ddpm.scenes import draw_scene
+from ddpm.drawing.scenes import draw_scene
+from ddpm.pictures.resizing import ResizeRecipe, resize
 
 SMALL = {
     "model": "smoke",

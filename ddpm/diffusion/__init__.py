@@ -1,0 +1,1 @@
+"""The diffusion model: noise schedule, forward process and posterior, and the denoiser with its loss."""

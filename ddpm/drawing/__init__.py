@@ -1,0 +1,1 @@
+"""The embedded data set: churches, towers and bridges, drawn from random numbers."""

@@ -1,0 +1,1 @@
+"""How good images are: LPIPS, distances between sets, nearest neighbours, copies, the variational bound."""

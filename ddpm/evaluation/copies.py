@@ -1,0 +1,67 @@
+"""Whether an image copies a training image: whether it comes nearer to one than real images do that can't be copies.
+
+LPIPS finds the training images to compare with, but it doesn't decide: its network strides by four pixels, so that an
+image moved by one is as far from itself as another church may be. The correlation of pixels tells them apart.
+"""
+
+import math
+
+import numpy as np
+
+from ddpm.evaluation.neighbours import take
+from ddpm.pictures.duplicates import Images
+
+SHIFT = 1
+"""Pixels by which a copy may be out of place."""
+
+BLOCK = 32
+"""Images in work at once."""
+
+
+def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.ndarray:
+    """One minus the correlation of pixel values: 0 for a copy, however bright or contrasty, about 1 for strangers.
+
+    The least over shifts of up to `SHIFT` pixels and over mirroring.
+
+    Args:
+        images: uint8 `[N, H, W, 3]`.
+        reference: uint8 `[M, H, W, 3]`.
+        rows: those of the reference to compare each image with, `[N, k]`.
+
+    Returns:
+        float32 `[N, k]`.
+    """
+    found = []
+    for start in range(0, len(images), BLOCK):
+        some, others = images[start : start + BLOCK], rows[start : start + BLOCK]
+        height, width = (side - 2 * SHIFT for side in some.shape[1:3])
+        shifts = [(y, x) for y in range(2 * SHIFT + 1) for x in range(2 * SHIFT + 1)]
+        moved = np.stack([some[:, y : y + height, x : x + width] for y, x in shifts], axis=1)
+        middles = take(reference, others.ravel())[:, SHIFT : SHIFT + height, SHIFT : SHIFT + width]
+        middles = middles.reshape(*others.shape, *middles.shape[1:])
+        both = np.concatenate([middles, middles[:, :, :, ::-1]], axis=1)  # [n, 2 k, height, width, 3]
+        correlations = _standardised(moved) @ _standardised(both).swapaxes(1, 2)  # [n, shifts, 2 k]
+        found.append(1 - correlations.max(axis=1).reshape(len(some), 2, -1).max(axis=1))
+    return np.concatenate(found).clip(0)
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    """float32 `[..., H * W * 3]` of mean 0 and length 1, of uint8 `[..., H, W, 3]`; an even image has length 0."""
+    pixels = images.reshape(*images.shape[:-3], -1).astype(np.float32)
+    pixels -= pixels.mean(axis=-1, keepdims=True)
+    return pixels / np.linalg.norm(pixels, axis=-1, keepdims=True).clip(1e-3)
+
+
+def p_values(distances: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """The share of the `null`, real images' distances `[n]`, that is as small, each value itself counted with it.
+
+    A conformal p-value (Vovk et al. 2005): of images drawn as the null's were, a share r at most has one of r or less,
+    whatever the law. None is below 1 / (n + 1).
+    """
+    return (1 + np.searchsorted(np.sort(null), distances, side="right")) / (len(null) + 1)
+
+
+def threshold(null: np.ndarray, rate: float) -> float:
+    """Distances below this have a p-value of at most `rate`; 0, and none is below, where the null is too small."""
+    allowed = math.floor(rate * (len(null) + 1) + 1e-9)
+    return float(np.sort(null)[allowed - 1]) if allowed else 0.0

@@ -1,0 +1,145 @@
+"""The variational bound, equation (8), on real images: how many bits an image costs, and at which noise they arise.
+
+    -log p(x_0) <= L_T + sum over t > 0 of L_t + L_0                    (Ho et al. 2020 equation 5, with our 0-based t)
+
+    L_T = KL(q(x_{T-1} | x_0) || N(0, I))                               no network has a part in it
+    L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))                 two normal laws, equation (9)
+    L_0 = -log p(x_0 | x_t at t = 0)                                    the decoder of Ho et al. section 3.3
+
+p is ancestral sampling in all T steps, whatever sampler and steps the images are drawn with.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.config import ConfigError
+from ddpm.diffusion.process import q_sample
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.samplers import Noise, Variance
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x_t `[B, C, H, W]`, t `[B]`) to an estimate of x_0, of the same shape."""
+
+
+class Terms(NamedTuple):
+    """Of each evaluated image, float64 `[B]`: squared errors, means over its values, and L_t in nats."""
+
+    eps_error: Tensor
+    x0_error: Tensor
+    nats: Tensor
+
+
+class VariationalBound:
+    """The bound for a `schedule` and the `variance` that the reverse process has.
+
+    Raises:
+        ConfigError: there is one step, and nothing between the bound's ends.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, variance: Variance):
+        if schedule.steps < 2:
+            raise ConfigError(f"diffusion.steps = {schedule.steps}: the variational bound needs at least 2")
+        bar, beta = schedule.alpha_bar, schedule.beta
+        before = torch.cat([bar.new_ones(1), bar[:-1]])
+        posterior = (1 - before) / (1 - bar) * beta  # equation (12)
+        sigma2 = beta.clone() if variance == "large" else posterior.clone()
+        if variance == "small":
+            sigma2[0] = sigma2[1]  # its own is 0, which no decoder can have
+        ratio = posterior / sigma2
+        self.schedule = schedule
+        self.decoder_std = float(sigma2[0].sqrt())
+        # L_t = offset for each value + factor * |x_0 - x0_hat|^2, by equation (11); L_0 is none of these.
+        self.offset = (ratio - 1 - ratio.log()) / 2
+        self.factor = before * (beta / (1 - bar)).square() / (2 * sigma2)
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """L_T of each image in nats, float64 `[B]`."""
+        signal2 = self.schedule.at(self.schedule.steps - 1)
+        return ((signal2 * (x0.double().square() - 1) - math.log(1 - signal2)) / 2).sum((1, 2, 3))
+
+    def terms(self, denoise: Denoise, x0: Tensor, t: Tensor, eps: Tensor) -> Terms:
+        """Evaluate x_0 `[B, C, H, W]` at t `[B]` with noise `eps`."""
+        found = denoise(q_sample(self.schedule, x0, t, eps), t)
+        squared = (found - x0).double().square()
+        steps = t.cpu()
+        x0_error = squared.mean((1, 2, 3)).cpu()
+        bar = self.schedule.alpha_bar[steps]
+        nats = x0[0].numel() * (self.offset[steps] + self.factor[steps] * x0_error)
+        first = t == 0
+        nats[first.cpu()] = decoder_nats(x0[first], found[first], self.decoder_std).cpu()
+        return Terms(x0_error * bar / (1 - bar), x0_error, nats)
+
+
+def decoder_nats(x0: Tensor, mean: Tensor, std: float) -> Tensor:
+    """-log of the probability that a normal law gives to the level of each of 256, equation (13) of Ho et al., `[B]`.
+
+    The outermost levels have all that lies beyond them.
+
+    Args:
+        x0: levels in [-1, 1], `[B, C, H, W]`.
+        mean: of the law, of the same shape.
+        std: of the law.
+    """
+    level, centre = x0.double(), mean.double()
+    above = torch.where(level > 1 - 1 / 255, math.inf, (level + 1 / 255 - centre) / std)
+    below = torch.where(level < -1 + 1 / 255, -math.inf, (level - 1 / 255 - centre) / std)
+    # Where both ends are positive, their mirror images: a difference of two numbers near 1 would be rounded away.
+    mirrored = below > 0
+    low, high = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
+    log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+    return -(log_high + torch.log1p(-(log_low - log_high).exp())).sum((1, 2, 3))
+
+
+def strata(schedule: NoiseSchedule, count: int) -> list[range]:
+    """All t in runs: t = 0, then `count` of equal strides of log SNR, in each of which the terms of (8) are alike.
+
+    A stride without a step is left out.
+    """
+    first, last = schedule.half_log_snr(0), schedule.half_log_snr(schedule.steps - 1)
+
+    def stratum(t: int) -> int:
+        return min(count - 1, int((first - schedule.half_log_snr(t)) / (first - last) * count))
+
+    groups = [list(group) for _, group in groupby(range(1, schedule.steps), stratum)]
+    return [range(1), *(range(group[0], group[-1] + 1) for group in groups)]
+
+
+def measure(
+    bound: VariationalBound,
+    denoise: Denoise,
+    x0: Tensor,
+    parts: Sequence[range],
+    draws: int,
+    generators: Sequence[np.random.Generator],
+    noise: Noise,
+) -> Terms:
+    """Evaluate each image `draws` times in each of `parts`, at random t.
+
+    Args:
+        bound: the bound.
+        denoise: the network.
+        x0: `[B, C, H, W]` in [-1, 1].
+        parts: strata of all t.
+        draws: evaluations of an image in each.
+        generators: of the t, one for each image.
+        noise: gives eps.
+
+    Returns:
+        Means over the draws, `[B, len(parts)]`; nats are those of all the part's steps, so that their sum over parts,
+        with `prior`, is an unbiased estimate of the image's bound.
+    """
+    columns = []
+    for part in parts:
+        drawn = []
+        for _ in range(draws):
+            t = torch.tensor([int(generator.integers(part.start, part.stop)) for generator in generators])
+            drawn.append(bound.terms(denoise, x0, t.to(x0.device), noise()))
+        eps_error, x0_error, nats = (torch.stack(each).mean(0) for each in zip(*drawn, strict=True))
+        columns.append(Terms(eps_error, x0_error, nats * len(part)))
+    return Terms(*(torch.stack(each, dim=1) for each in zip(*columns, strict=True)))

@@ -1,0 +1,161 @@
+"""The images of a large set that are nearest to each of many by LPIPS: exact, and in flat memory.
+
+Every image becomes a vector (`ddpm.perceptual`), and a matrix product compares a block of the set with all queries. Its
+rounding could swap neighbours that are almost as near, so a few more than asked for are kept, and those that may be
+among the nearest are compared once more, by the sum of squares that LPIPS is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.evaluation.perceptual import BLOCK, Metric, squared_distances
+from ddpm.pictures.duplicates import Images
+from ddpm.processes import rank_and_count, sum_over_processes
+
+BLOCK_BYTES, QUERY_BYTES = 1 << 28, 1 << 30
+"""What the vectors of a block and of the queries may fill; more queries take another pass over the set."""
+
+MARGIN = 8
+"""Candidates kept beyond those asked for."""
+
+TOLERANCE = 1e-5
+"""Well beyond what the rounding of the matrix product moves a distance by, about 1e-6."""
+
+OnBlock = Callable[[int, int], None]
+"""Called after each block with the number of its images, and how many this process looks at in all."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of Q images the nearest others, the nearest first: LPIPS, row in the set, and whether it is meant mirrored.
+
+    All `[Q, k]`: float32, int64, bool.
+    """
+
+    distances: np.ndarray
+    rows: np.ndarray
+    mirrored: np.ndarray
+
+
+def nearest(
+    metric: Metric,
+    queries: Images,
+    reference: Images,
+    k: int,
+    *,
+    mirror: bool = False,
+    own: np.ndarray | None = None,
+    on_block: OnBlock = lambda images, total: None,
+) -> Neighbours:
+    """The `k` images of the reference that are nearest to each query; of equally near ones the first comes first.
+
+    Of several processes each looks at its share of the reference. All return the whole result, which doesn't depend on
+    how many they are.
+
+    Args:
+        metric: LPIPS.
+        queries: uint8 `[Q, H, W, 3]`.
+        reference: uint8 `[N, H, W, 3]`; it is read block by block, so that it may be a file.
+        k: neighbours of each query, different images.
+        mirror: compare with the mirror images of the reference too, and count each image as it is nearer.
+        own: where the queries themselves stand in the reference, `[Q]`: they are left out, each for itself.
+        on_block: for a progress bar.
+
+    Raises:
+        ValueError: fewer than `k` images.
+    """
+    others = len(reference) - (own is not None)
+    if others < k:
+        raise ValueError(f"{k} neighbours asked for among {others} images")
+    vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
+    block = min(BLOCK, max(1, BLOCK_BYTES // vector_bytes))
+    rank, processes = rank_and_count()
+    starts = range(rank * block, len(reference), processes * block)
+    passes = range(0, len(queries), max(1, QUERY_BYTES // vector_bytes))
+    total = len(passes) * sum(min(block, len(reference) - start) for start in starts)
+    found = []
+    for first in passes:
+        part = slice(first, first + passes.step)
+        some, selves = queries[part], None if own is None else own[part]
+        phi = torch.cat([metric.embed(some[start : start + block]) for start in range(0, len(some), block)])
+        distances = phi.new_full((1 + mirror, len(some), k + MARGIN), torch.inf)
+        rows = torch.full(distances.shape, -1, device=phi.device)
+        for start in starts:
+            images = reference[start : start + block]
+            _compare(metric, phi, images, start, selves, distances, rows)
+            on_block(len(images), total)
+        found.append(_rescored(metric, phi, reference, _gathered(distances), _gathered(rows), k, block))
+    return Neighbours(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _compare(
+    metric: Metric,
+    phi: Tensor,
+    images: np.ndarray,
+    start: int,
+    own: np.ndarray | None,
+    distances: Tensor,
+    rows: Tensor,
+) -> None:
+    """Enter the images, which stand in the reference from `start` on, among the nearest of `phi` `[Q, D]` so far.
+
+    These are `distances` and `rows`, `[1, Q, K]`, or `[2, Q, K]` with those of the mirror images.
+    """
+    for side, (nearest_yet, their_rows) in enumerate(zip(distances, rows, strict=True)):
+        found = squared_distances(phi, metric.embed(images[:, :, ::-1] if side else images))
+        if own is not None:
+            selves = np.flatnonzero((own >= start) & (own < start + len(images)))
+            found[selves, own[selves] - start] = torch.inf
+        # Sorting is dear, and most queries soon have no nearer image in a block. Of equal ones the earlier stays.
+        changed = (found < nearest_yet[:, -1:]).any(dim=1).nonzero().flatten()
+        numbers = torch.arange(start, start + len(images), device=phi.device).expand(len(changed), -1)
+        both, order = torch.cat([nearest_yet[changed], found[changed]], dim=1).sort(dim=1, stable=True)
+        nearest_yet[changed] = both[:, : distances.shape[2]]
+        their_rows[changed] = torch.cat([their_rows[changed], numbers], dim=1).gather(1, order)[:, : rows.shape[2]]
+
+
+def _gathered(values: Tensor) -> Tensor:
+    """`[S, Q, K]` of each process, in all of them: `[S, Q, processes * K]`."""
+    rank, processes = rank_and_count()
+    shares = torch.zeros((processes, *values.shape), dtype=values.dtype)
+    shares[rank] = values.cpu()
+    return torch.cat([*sum_over_processes(shares)], dim=2)
+
+
+def _rescored(
+    metric: Metric, phi: Tensor, reference: Images, distances: Tensor, rows: Tensor, k: int, block: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `k` nearest of the candidates `[S, Q, K]` of each query: distances without a matrix product, rows, sides."""
+    # As no row occurs twice on one side, the k nearest are no farther than the k-th of either.
+    limit = distances.sort(dim=2).values[:, :, k - 1].amin(dim=0) + TOLERANCE
+    side, query, place = (distances <= limit[:, None]).nonzero().numpy().T
+    row = rows.numpy()[side, query, place]
+    rank, processes = rank_and_count()
+    shares = torch.zeros(len(row))
+    for start in range(rank * block, len(row), processes * block):
+        part = slice(start, start + block)
+        shares[part] = _exact(metric, phi[query[part]], take(reference, row[part]), side[part])
+    exact = sum_over_processes(shares).numpy()
+    order = np.lexsort((side, row, exact, query))
+    query, row, side, exact = query[order], row[order], side[order], exact[order]
+    once = np.sort(np.unique(query * len(reference) + row, return_index=True)[1])  # each image as it is nearer
+    chosen = once[np.arange(len(once)) - np.searchsorted(query[once], query[once]) < k]
+    return exact[chosen].reshape(-1, k), row[chosen].reshape(-1, k), side[chosen].reshape(-1, k) == 1
+
+
+def take(images: Images, rows: np.ndarray) -> np.ndarray:
+    """The images in these rows, `[n, H, W, 3]`, read one by one.
+
+    Of a file that is mapped the system maps up to 2 MB around each row; for many rows at once that is much memory.
+    """
+    return np.stack([images[row] for row in rows])
+
+
+def _exact(metric: Metric, phi: Tensor, images: np.ndarray, side: np.ndarray) -> Tensor:
+    """LPIPS of each query to its image, mirrored where `side` is 1."""
+    seen = np.where(side[:, None, None, None] == 1, images[:, :, ::-1], images)
+    return (phi - metric.embed(seen)).square().sum(dim=1).cpu()

@@ -1,0 +1,1 @@
+"""Networks, and the number format and memory layout that they compute in."""

@@ -1,0 +1,1 @@
+"""Photographs to pixels: decoding, resizing, duplicates."""

@@ -1,0 +1,1 @@
+"""From noise to images: time steps, samplers, interpolation between noises."""

@@ -1,0 +1,99 @@
+"""What is learnt, how fast, and what is averaged: the numbers of a training run, as functions of its step."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from ddpm.config import STRICT
+from ddpm.diffusion.process import Target, Weighting
+from ddpm.networks.precision import Precision
+
+TimestepLaw = Literal["uniform", "log_normal"]
+
+RateSchedule = Literal["constant", "cosine", "report"]
+
+Decay = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code."""
+
+    target: Target
+    weighting: Weighting
+    timesteps: TimestepLaw
+    loss: Literal["mean", "sum_per_1000"]
+    batch_images: PositiveInt
+    drop_last: bool
+    learning_rate: PositiveFloat
+    rate_schedule: RateSchedule
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)]
+    ema_decays: tuple[Decay, ...]
+    label_dropout: Annotated[float, Field(ge=0, le=1)]
+
+    def __post_init__(self) -> None:
+        if len(set(self.ema_decays)) < len(self.ema_decays):
+            raise ValueError(f"ema_decays = {list(self.ema_decays)}: each once")
+
+    def epoch_images(self, count: int) -> int:
+        """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""
+        return count - count % self.batch_images if self.drop_last else count
+
+    def total_steps(self, epochs: int, count: int) -> int:
+        """Steps in which `epochs` of `count` images are seen, at least one."""
+        return max(1, epochs * self.epoch_images(count) // self.batch_images)
+
+    def loss_scale(self, pixels: int) -> float:
+        """What the loss, a mean over a batch of images of so many values, is multiplied with before it is derived."""
+        return self.batch_images * pixels / 1000 if self.loss == "sum_per_1000" else 1.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """What all models share. `micro_batch_images` are taken through the network at once; empty: all that a process has.
+
+    Dropout is drawn for each micro-batch, so its size counts among what a result depends on.
+    """
+
+    flip: bool
+    clip_norm: PositiveFloat
+    micro_batch_images: PositiveInt | None
+    precision: Precision
+
+
+def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> float:
+    """The rate of `step` in a run of `epochs` over `count` images.
+
+    After a linear warm-up it stays (`constant`) or follows half a cosine that ends at 0 (`cosine`). `report` changes
+    with the epoch alone, see `report_rate`.
+    """
+    if recipe.rate_schedule == "report":
+        return recipe.learning_rate * report_rate(step * recipe.batch_images // recipe.epoch_images(count), epochs)
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    if recipe.rate_schedule == "constant":
+        return recipe.learning_rate
+    total_steps = recipe.total_steps(epochs, count)
+    done = (step - recipe.warmup_steps) / max(1, total_steps - recipe.warmup_steps)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def report_rate(epoch: int, epochs: int) -> float:
+    """The report's code: from 1 to 2 in a tenth of the epochs, then a half cosine that would reach 0 only at its end.
+
+    It starts after the warm-up and is `epochs` long, so that the run ends before it does. In fewer than ten epochs
+    that code divides by zero; here the warm-up is one epoch long then.
+    """
+    warmup = max(1, epochs // 10)
+    if epoch <= warmup:
+        return 1 + epoch / warmup
+    return 1 + math.cos(math.pi * (epoch - warmup - 1) / epochs)
+
+
+def ema_decay_at(step: int, decay: float) -> float:
+    """The decay after `step` updates: short at first, or the initial weights would weigh on for long."""
+    return min(decay, (1 + step) / (10 + step))

@@ -1,0 +1,193 @@
+"""Training (Ho et al. algorithm 1): the step, and the state that a run can continue from.
+
+Everything random is a function of (seed, step), so the state holds no generator.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ddpm.diffusion.process import loss_weight, q_sample, simple_loss, training_target
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.precision import autocast, choose_precision, placed
+from ddpm.networks.unet import UNet
+from ddpm.processes import rank_and_count, sum_over_processes
+from ddpm.rng import word
+from ddpm.training.batches import Batch, Batches
+from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
+
+WINDOW = 50
+"""Steps over which losses are compared."""
+
+DIVERGED = 10.0
+"""How many times the loss of the first window is too much for a later one."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is no number, or far above where it began.
+
+    Attributes:
+        step: the first step that shows it.
+        loss: its loss.
+    """
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(f"the loss of step {step} is {loss:.4g}")
+        self.step, self.loss = step, loss
+
+
+class TrainState:
+    """Everything that a run needs to continue: weights, their averages, optimiser, step and the loss history.
+
+    Args:
+        model: with its initial weights.
+        recipe: optimiser and averages.
+        device: where it is trained.
+        compiled: let `torch.compile` make the network's kernels.
+    """
+
+    def __init__(self, model: UNet, recipe: Recipe, device: torch.device, *, compiled: bool = False):
+        self.model = placed(model, device)
+        self.averages = [copy.deepcopy(self.model).requires_grad_(False).eval() for _ in recipe.ema_decays]
+        # Lists, because to walk through the modules at every step would take longer than to average.
+        self.parameters: list[Tensor] = list(self.model.parameters())
+        self.averaged: list[list[Tensor]] = [list(average.parameters()) for average in self.averages]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, betas=(0.9, recipe.adam_beta2), weight_decay=recipe.weight_decay, fused=True
+        )
+        self.network: Any = self.model
+        if rank_and_count()[1] > 1:
+            self.network = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+        if compiled:
+            # On CUDA with graphs: at 48 px the launches of small kernels take longer than the kernels.
+            self.network = torch.compile(self.network, mode="reduce-overhead" if device.type == "cuda" else "default")
+        self.step = 0
+        self.losses: list[float] = []
+        """The loss of every step so far."""
+        self.unread: list[Tensor] = []
+        """This process's part of the losses of the last steps, still on the device."""
+
+    def read_losses(self) -> None:
+        """Bring the losses to the host; until then they stay on the device, and training needn't wait for it.
+
+        All processes of a run do it after the same step.
+
+        Raises:
+            DivergedError: a loss is no number, or those of the last steps are far above the first ones.
+        """
+        if not self.unread:
+            return
+        read = sum_over_processes(torch.stack(self.unread)).tolist()
+        self.unread.clear()
+        first, self.losses = len(self.losses), self.losses + read
+        for step, loss in enumerate(read, start=first):
+            if not np.isfinite(loss):
+                raise DivergedError(step, loss)
+        last = float(np.mean(self.losses[-WINDOW:]))
+        if last > DIVERGED * float(np.mean(self.losses[:WINDOW])):
+            raise DivergedError(self.step - 1, last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes.
+
+        Raises:
+            DivergedError: as `read_losses`, or the last step has spoilt the weights.
+        """
+        self.read_losses()
+        finite = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()]).all()
+        if not finite:
+            raise DivergedError(self.step, math.nan)
+        return {
+            "model": self.model.state_dict(),
+            "averages": [average.state_dict() for average in self.averages],
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "losses": torch.tensor(self.losses),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.model.load_state_dict(state["model"])
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.losses = state["step"], state["losses"].tolist()
+
+
+class Trainer:
+    """The steps of one run over `batches`; each process of a distributed run takes its share of each batch.
+
+    Raises:
+        ValueError: there is a process without a micro-batch, or an epoch without a batch.
+    """
+
+    def __init__(
+        self, batches: Batches, schedule: NoiseSchedule, recipe: Recipe, config: TrainConfig, *, seed: int, epochs: int
+    ):
+        self.batches, self.schedule, self.recipe, self.config = batches, schedule, recipe, config
+        self.seed, self.epochs, self.device = seed, epochs, batches.device
+        self.total_steps = recipe.total_steps(epochs, len(batches.images))
+        self.precision = choose_precision(config.precision, self.device)
+        rank, count = rank_and_count()
+        batch = recipe.batch_images
+        if not recipe.epoch_images(len(batches.images)):
+            raise ValueError(f"batch_images = {batch} and drop_last leave nothing of {len(batches.images)} images")
+        size = config.micro_batch_images or -(-batch // count)
+        self.parts = [range(first, min(first + size, batch)) for first in range(0, batch, size)][rank::count]
+        if not self.parts:
+            raise ValueError(f"batch_images = {batch} in micro-batches of {size} can't be shared by {count} processes")
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of `step`."""
+        return learning_rate_at(self.recipe, step, self.epochs, len(self.batches.images))
+
+    def losses(self, state: TrainState, batch: Batch) -> Tensor:
+        """The weighted loss of each image, `[B]`."""
+        xt = q_sample(self.schedule, batch.x0, batch.t, batch.eps)
+        with autocast(self.device, self.precision):
+            output = state.network(xt, batch.t, batch.label)
+        target = training_target(self.recipe.target, self.schedule, batch.x0, batch.t, batch.eps)
+        weight = loss_weight(self.recipe.weighting, self.recipe.target, self.schedule, batch.t)
+        return weight * simple_loss(output, target)
+
+    def train_step(self, state: TrainState, batches: Sequence[Batch]) -> None:
+        """One optimiser step with the micro-batches of this process."""
+        scale = self.recipe.loss_scale(batches[0].x0[0].numel())
+        parts = []
+        for part, batch in zip(self.parts, batches, strict=True):
+            torch.manual_seed(word(self.seed, "dropout", state.step, part.start))
+            more = rank_and_count()[1] > 1 and part is not self.parts[-1]
+            with state.network.no_sync() if more else nullcontext():  # gradients are exchanged once a step
+                loss = self.losses(state, batch).sum() / self.recipe.batch_images
+                # Processes' gradients are averaged; their sum is wanted.
+                (scale * rank_and_count()[1] * loss).backward()
+            parts.append(loss.detach())
+        torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.learning_rate(state.step)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        self.average(state)
+        state.unread.append(torch.stack(parts).sum())
+        state.step += 1
+
+    def average(self, state: TrainState) -> None:
+        """Move every average towards the weights."""
+        with torch.no_grad():  # or every step would add to a graph that is never freed
+            for averaged, decay in zip(state.averaged, self.recipe.ema_decays, strict=True):
+                torch._foreach_lerp_(averaged, state.parameters, 1 - ema_decay_at(state.step, decay))
+
+    def fit(self, state: TrainState) -> Iterator[TrainState]:
+        """Train until `total_steps`, yielding after each step."""
+        steps = range(state.step, self.total_steps)
+        stream = self.batches.ahead((step, part) for step in steps for part in self.parts)
+        for _ in steps:
+            self.train_step(state, [next(stream) for _ in self.parts])
+            yield state

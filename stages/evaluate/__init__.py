@@ -1,0 +1,1 @@
+"""Stage `evaluate`: samples against held-out images as distributions."""

@@ -1,0 +1,58 @@
+"""The factors that images were drawn with, from their tables, and how sets of images compare in them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from ddpm.evaluation.factors import fit_classifier, total_variation
+from ddpm.evaluation.metrics import share
+from ddpm.rng import numpy_stream
+from stages.shared.factors import FACTORS
+from stages.shared.images import read_index
+
+Predicted = Mapping[str, Mapping[str, np.ndarray]]
+"""By factor and by set, the class of each image `[N]` as the classifier sees it."""
+
+
+def read_factors(index: Path) -> pd.DataFrame:
+    """A row for each image of the table INDEX, a column for each of `FACTORS` that it knows; "none": of no meaning."""
+    table = read_index(index)
+    known = [name for name in FACTORS if name in table and (table[name] != "").any()]
+    return table[known].replace("", "none")
+
+
+def predict_factors(features: Mapping[str, Tensor], learnt: Tensor, factors: pd.DataFrame) -> Predicted:
+    """What a classifier sees in each set of features `[N, D]`, after it has `learnt` each column of `factors`."""
+    found = {}
+    for name, labels in factors.items():
+        classify = fit_classifier(learnt, labels.to_numpy(str))
+        found[str(name)] = {each: classify(rows) for each, rows in features.items()}
+    return found
+
+
+def compare_factors(predicted: Predicted, held_out: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """By factor: how well the classifier does on the held-out images, and how near the other sets are to these.
+
+    Both sides are as predicted, so that what the classifier confuses cancels. `majority` is the share of held-out
+    images that would be right without looking; `covered` counts the `classes` seen in the held-out images that are
+    seen in the set too.
+    """
+    found = {}
+    for name, sets in predicted.items():
+        truth, theirs = held_out[name].to_numpy(str), sets["held_out"]
+        classes = np.unique(theirs)
+        found[name] = {
+            "classes": len(classes),
+            "accuracy": asdict(share(float(np.mean(theirs == truth)), len(truth))),
+            "majority": float(np.unique(truth, return_counts=True)[1].max() / len(truth)),
+        }
+        for each in ("samples", "real"):
+            stream = numpy_stream(seed, f"evaluate: {name} of {each}")
+            distance = total_variation(sets[each], theirs, stream)
+            found[name][each] = {"distance": asdict(distance), "covered": int(np.isin(classes, sets[each]).sum())}
+    return found

@@ -1,0 +1,1 @@
+"""Stage `extract`: LMDBs to one packed array and one table per split."""

@@ -1,0 +1,1 @@
+"""Stage `fetch`: the chosen source of images as LSUN-format LMDBs."""

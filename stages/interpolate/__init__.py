@@ -1,0 +1,1 @@
+"""Stage `interpolate`: images between two noises, and between two real images."""

@@ -1,0 +1,229 @@
+"""Stage `interpolate`: images between two noises and between two real images, and how each method's paths run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.evaluation.metrics import mean
+from ddpm.evaluation.neighbours import nearest
+from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
+from ddpm.evaluation.perceptual import Metric, load_lpips
+from ddpm.images import tile_grid, to_model_range
+from ddpm.rng import numpy_stream
+from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_noises
+from stages.kit.device import setup
+from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.kit.progress import progress
+from stages.shared.figures import save_figure, strip_figure
+from stages.shared.formats import read_safetensors, write_animation, write_json, write_npy
+from stages.shared.images import image_set, open_images, require_one_recipe
+from stages.shared.model import SampleConfig, load_model
+
+T = TypeVar("T", np.ndarray, Tensor)
+
+ANIMATED = 4
+"""Pairs in the animation, side by side."""
+
+SAMPLERS = {
+    "ancestral": "ancestral, fresh",
+    "ancestral_shared": "ancestral, shared",
+    "ddim": "DDIM",
+    "own": "the model's own",
+}
+
+
+def main(
+    weights: Path,
+    *,
+    changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
+    backbone: Path | None = None,
+    images: Path | None = None,
+    samples: Path = Path(),
+    details: Path = Path("interpolate.json"),
+    figures: Path = Path(),
+) -> str:
+    """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
+
+    `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
+    conditional model without a class. In the folder FIGURES, `interpolation.png` shows every method and
+    `interpolation_animated.png` the last path by DDIM. Given the folder IMAGES of training and held-out images and the
+    BACKBONE of LPIPS, held-out images are interpolated too (`interpolation_real`), and DETAILS measure all paths.
+    """
+    figure = figures / "interpolation.png"
+    params = read_params({"interpolate": changes})
+    device, config = setup(params), params.section(InterpolateConfig, "interpolate")
+    model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    recipe = {weights: model.image_recipe}
+    real = open_real(backbone, images, recipe, config, device)
+    noise = between_noises(model, params, config, device)
+    found: dict[str, Any] = {}
+    if real:
+        pictured = between_images(model, params, config, to_model_range(real.held_out).to(device))
+        found = measure(real, noise, pictured)
+        write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
+        write_json(details, found)
+        save_figure(figures / "interpolation_real.png", real_rows(pictured, real.held_out, found["real"], config.shown))
+    write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
+    save_figure(figure, noise_rows(noise, found.get("noise", {}), config))
+    *_, last = noise
+    shown = noise.get(f"{config.paths[-1]}_ddim", noise[last])
+    write_animation(figures / "interpolation_animated.png", there_and_back(shown.images), milliseconds=150)
+    said = ""
+    if found:
+        length = found["noise"][last]["length_over_end_distance"]["value"]
+        said = f", those of {last} {length:.2f} times as long as straight ones"
+    return f"paths by {len(noise)} methods in {samples}{said}; see {figure}"
+
+
+class Real(NamedTuple):
+    """LPIPS, the training images, and the held-out images to interpolate between, uint8 `[2 * pairs, H, W, 3]`."""
+
+    metric: Metric
+    train: np.ndarray
+    held_out: np.ndarray
+
+
+def open_real(
+    backbone: Path | None,
+    images: Path | None,
+    model: Mapping[Path, str],
+    config: InterpolateConfig,
+    device: torch.device,
+) -> Real | None:
+    """What is measured with; `model` has the recipe of images that it takes.
+
+    Raises:
+        StageError: one of the paths is missing, what they name doesn't belong together, or is too little.
+    """
+    if backbone is None and images is None:
+        return None
+    if backbone is None or images is None:
+        raise StageError("--backbone and --images go together")
+    (train, train_index), (val, val_index) = image_set(images, "train"), image_set(images, "val")
+    seen, unseen = open_images(train, train_index), open_images(val, val_index)
+    require_one_recipe({train_index: seen.recipe, val_index: unseen.recipe, **model})
+    wanted = 2 * config.pairs
+    if config.pairs < 2 or len(unseen.array) < wanted:
+        most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"
+        raise StageError(f"params.yaml: interpolate.pairs = {config.pairs}: must be from 2 to {most}")
+    tensors, metadata = read_safetensors(backbone)
+    metric = Metric(load_lpips(tensors, metadata["net"]).to(device))
+    chosen = numpy_stream(config.seed, "interpolate: held-out").permutation(len(unseen.array))[:wanted]
+    return Real(metric, seen.array, unseen.array[chosen])
+
+
+def measure(real: Real, noise: Mapping[str, Drawn], images: Mapping[str, Drawn]) -> dict[str, Any]:
+    """The metrics of each method between noises and between real images: means over pairs, with a 95 % interval.
+
+    Of the latter also how far the ends of their paths are from those images, in LPIPS and in levels of 255.
+    """
+    near = iter(training_distances(real, [*noise.values(), *images.values()]))
+    found: dict[str, Any] = {"noise": {}, "real": {}}
+    with progress(len(noise) + len(images), "method", label="interpolate, lengths") as bar:
+        for section, methods in (("noise", noise), ("real", images)):
+            for name, drawn in methods.items():
+                found[section][name] = measure_one(real.metric, drawn, next(near))
+                bar.update()
+    for name, drawn in images.items():
+        ends = drawn.images[:, [0, -1]].reshape(real.held_out.shape)
+        distances, errors = real.metric.pair_distances(ends, real.held_out), rms_error(ends, real.held_out)
+        found["real"][name]["reconstruction"] = {"lpips": asdict(mean(distances)), "rmse": asdict(mean(errors))}
+    return found
+
+
+def training_distances(real: Real, methods: list[Drawn]) -> Tensor:
+    """LPIPS of first, middle and last frames to the nearest training image, mirrored or not, `[methods, pairs, 3]`."""
+    three = np.stack([three_of(drawn.images) for drawn in methods])
+    with progress(None, "img", label="interpolate, training images") as bar:
+
+        def on_block(images: int, total: int) -> None:
+            bar.total = total
+            bar.update(images)
+
+        queries = three.reshape(-1, *three.shape[3:])
+        found = nearest(real.metric, queries, real.train, 1, mirror=True, on_block=on_block)
+    return torch.from_numpy(found.distances).view(three.shape[:3])
+
+
+def measure_one(metric: Metric, drawn: Drawn, near: Tensor) -> dict[str, Any]:
+    """How far noise and images change along the paths of a method; `near` as above, `[pairs, 3]`."""
+    path = path_metrics(metric, drawn.images)
+    ends, middle = near[:, [0, 2]].mean(dim=1), near[:, 1]
+    nearness = {"ends": ends, "middle": middle, "middle_less_ends": middle - ends}
+    return {
+        "noise_norm": ends_and_middle(three_of(drawn.noises).flatten(2).norm(dim=2)),
+        "detail": ends_and_middle(detail(three_of(drawn.images))),
+        "lpips_step": {"mean": float(path.steps.mean()), "largest": float(path.steps.max()), "n": path.steps.numel()},
+        "end_distance": asdict(mean(path.end_distance)),
+        "largest_over_mean": asdict(mean(path.largest_over_mean)),
+        "length_over_end_distance": asdict(mean(path.length_over_end_distance)),
+        "nearest_training": {place: asdict(mean(values)) for place, values in nearness.items()},
+    }
+
+
+def three_of(paths: T) -> T:
+    """The first, the middle and the last frame: `[pairs, frames, ...]` to `[pairs, 3, ...]`."""
+    return paths[:, [0, paths.shape[1] // 2, -1]]
+
+
+def ends_and_middle(values: Tensor) -> dict[str, float]:
+    """Means of `[pairs, 3]`."""
+    return {"ends": float(values[:, [0, 2]].mean()), "middle": float(values[:, 1].mean())}
+
+
+def noise_rows(noise: Mapping[str, Drawn], found: Mapping[str, Any], config: InterpolateConfig) -> Figure:
+    """Every method for the first pair; for the others the first path with the first sampler, the last with the rest."""
+    first, *rest = config.samplers
+    few = [f"{config.paths[0]}_{first}", *(f"{config.paths[-1]}_{sampler}" for sampler in rest)]
+    shown = min(config.shown, config.pairs)
+    rows = [(name, 0) for name in noise] + [(name, pair) for pair in range(1, shown) for name in few]
+    images = np.stack([noise[name].images[pair] for name, pair in rows])
+    labels = [label(name, found) for name, _ in rows]
+    return strip_figure(images, weights_of(config.frames), labels, group=len(config.samplers))
+
+
+def label(name: str, found: Mapping[str, Any]) -> str:
+    """The method in words, and its numbers."""
+    path = next(path for path in ("lerp_vp", "lerp", "slerp") if name.startswith(path))
+    words = [path, SAMPLERS[name.removeprefix(f"{path}_")]]
+    if name == "lerp_ancestral":
+        words[0] += " (the report's)"
+    return "\n".join([*words, *numbers(name, found)])
+
+
+def numbers(name: str, found: Mapping[str, Any]) -> list[str]:
+    """The distance of the ends and the length over it, where they were measured."""
+    if not found:
+        return []
+    ends, length = (found[name][key]["value"] for key in ("end_distance", "length_over_end_distance"))
+    return [f"ends {ends:.2f}, length {length:.1f}"]
+
+
+def real_rows(images: Mapping[str, Drawn], held_out: np.ndarray, found: Mapping[str, Any], shown: int) -> Figure:
+    """Every method for the first pairs, between the images themselves."""
+    rows, labels = [], []
+    for pair, (a, b) in enumerate(zip(held_out[::2][:shown], held_out[1::2][:shown], strict=True)):
+        for name, drawn in images.items():
+            rows.append(np.stack([a, *drawn.images[pair], b]))
+            words = "DDIM inversion\nslerp" if name == "ddim" else name.replace("encode_", "noise to t = ") + "\nlerp"
+            labels.append("\n".join([words, *numbers(name, found)]))
+    columns = ["image", *weights_of(rows[0].shape[0] - 2), "image"]
+    return strip_figure(np.stack(rows), columns, labels, group=len(images))
+
+
+def weights_of(frames: int) -> list[str]:
+    """The weight of the second end in each frame."""
+    return [f"{index / (frames - 1):.3g}" for index in range(frames)]
+
+
+def there_and_back(paths: np.ndarray) -> np.ndarray:
+    """The first of `paths` `[pairs, frames, H, W, 3]` side by side, from end to end and back, `[frames, H, W, 3]`."""
+    tiles = [tile_grid(images, columns=len(images), scale=3) for images in paths[:ANIMATED].swapaxes(0, 1)]
+    return np.stack([*tiles, *tiles[-2:0:-1]])

@@ -1,0 +1,1 @@
+"""What no output depends on: command line, parameters, files, progress, locks, processes. No dependency."""

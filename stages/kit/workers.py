@@ -1,0 +1,60 @@
+"""Work on every core, with the results in order."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from stages.kit.errors import StageError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Yield `function(task)` for each task, computed by as many processes as there are cores.
+
+    Few results wait at a time, so that memory doesn't grow with the number of tasks.
+
+    Raises:
+        StageError: a process was killed, most likely for want of memory.
+    """
+    remaining = iter(tasks)
+    waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(cores(), initializer=_start_worker) as pool:
+        try:
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * cores()))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
+        except BrokenProcessPool:
+            raise StageError("a worker process was killed, perhaps for want of memory") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent reports it
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this a worker whose parent was killed would wait for its next task forever."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,160 @@
+"""Stage `likelihood`: how well the network sees through noise on held-out images, and how many bits one costs."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from ddpm.config import STRICT
+from ddpm.diffusion.process import to_x0_eps
+from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, strata
+from ddpm.evaluation.metrics import Estimate, mean
+from ddpm.images import to_model_range
+from ddpm.rng import numpy_stream
+from ddpm.sampling.samplers import ImageNoise
+from stages.kit.device import setup
+from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.kit.progress import progress
+from stages.shared.figures import HELD_OUT, SAMPLES, save_figure
+from stages.shared.formats import write_csv, write_json
+from stages.shared.images import image_set, open_images, read_index, require_one_recipe
+from stages.shared.model import Model, load_model, model_sampling
+
+BATCH = 64
+"""Images taken through the network at once."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LikelihoodConfig:
+    """So many held-out `images` are evaluated in each of so many `bins` of noise level, at `draws` random t each."""
+
+    images: Annotated[int, Field(ge=2)]
+    bins: PositiveInt
+    draws: PositiveInt
+    seed: NonNegativeInt
+
+
+def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: Path) -> str:
+    """Evaluate the model in WEIGHTS on the held-out images in the folder IMAGES: bits per dimension and loss.
+
+    DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss.png` in the folder FIGURES shows.
+    The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
+    steps and without guidance.
+    """
+    params = read_params()
+    config, how, device = params.section(LikelihoodConfig, "likelihood"), model_sampling(params), setup(params)
+    model = load_model(weights, params, device, "float32")
+    val, val_index = image_set(images, "val")
+    opened = open_images(val, val_index)
+    require_one_recipe({weights: model.image_recipe, val_index: opened.recipe})
+    if len(opened.array) < 2:
+        raise StageError(f"{val}: {len(opened.array)} image; at least 2 are needed")
+    order = numpy_stream(config.seed, "likelihood: images").permutation(len(opened.array))
+    rows = np.sort(order[: config.images])
+    labels = labels_of(val_index, model.classes)[rows] if model.classes else None
+    bound, parts = VariationalBound(model.schedule, how.variance), strata(model.schedule, config.bins)
+    found, priors = [], []
+    with progress(len(rows) * len(parts) * config.draws, "eval", label="held-out images") as bar:
+        for start in range(0, len(rows), BATCH):
+            ids = rows[start : start + BATCH].tolist()
+            x0 = to_model_range(opened.array[ids]).to(device)
+            label = None if labels is None else torch.from_numpy(labels[start : start + BATCH]).to(device)
+            denoise = denoiser(model, label, clip=how.clip, seen=bar.update)
+            generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
+            noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)
+            with torch.inference_mode():
+                found.append(measure(bound, denoise, x0, parts, config.draws, generators, noise))
+                priors.append(bound.prior(x0).cpu())
+    terms = Terms(*(torch.cat(each) for each in zip(*found, strict=True)))
+    bits = terms.nats / np.log(2) / np.prod(model.shape)
+    prior = torch.cat(priors) / np.log(2) / np.prod(model.shape)
+    measured = summary(terms, bits, prior, parts)
+    write_json(details, measured)
+    by_level = level_table(model, terms, bits, parts)
+    write_csv(levels, by_level)
+    figure = figures / "noise_loss.png"
+    save_figure(figure, level_figure(by_level))
+    total = measured["bits_per_dim"]["total"]
+    per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
+    return f"{per_dim} on {len(rows):,} held-out images, in {details}; see {figure}"
+
+
+def labels_of(index: Path, classes: list[str]) -> np.ndarray:
+    """The number among `classes` of each image's category, `[N]`.
+
+    Raises:
+        StageError: one is none of them.
+    """
+    categories = read_index(index)["category"]
+    unknown = sorted(set(categories) - set(classes))
+    if unknown:
+        raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")
+    return categories.map(classes.index).to_numpy(np.int64)
+
+
+def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[int], object]) -> Denoise:
+    """The network as `ddpm.predictor` makes it for samplers, but for a t of each image; it calls `seen` with B."""
+
+    def denoise(xt: Tensor, t: Tensor) -> Tensor:
+        x0, _ = to_x0_eps(model.target, model.schedule, xt, t, model.network(xt, t, label))
+        seen(len(xt))
+        return x0.clamp(-1, 1) if clip else x0
+
+    return denoise
+
+
+def summary(terms: Terms, bits: Tensor, prior: Tensor, parts: list[range]) -> dict[str, Any]:
+    """Bits per dimension and where they arise, and equation (14) with t drawn uniformly."""
+    shares = torch.tensor([len(part) for part in parts]) / sum(map(len, parts))
+    found: dict[str, Estimate] = {
+        "total": mean(prior + bits.sum(1)),
+        "prior": mean(prior),
+        "steps": mean(bits[:, 1:].sum(1)),
+        "decoder": mean(bits[:, 0]),
+    }
+    return {
+        "bits_per_dim": {name: asdict(estimate) for name, estimate in found.items()},
+        "simple_loss": asdict(mean(terms.eps_error @ shares.double())),
+    }
+
+
+def level_table(model: Model, terms: Terms, bits: Tensor, parts: list[range]) -> pd.DataFrame:
+    """A row for each run of steps: what the errors are there, means over images with their intervals."""
+    rows = []
+    for column, part in enumerate(parts):
+        row: dict[str, float] = {"first_step": part.start, "last_step": part.stop - 1}
+        row["log_snr"] = float(np.mean([2 * model.schedule.half_log_snr(t) for t in part]))
+        for name, values in {"eps_error": terms.eps_error, "x0_error": terms.x0_error, "bits": bits}.items():
+            estimate = mean(values[:, column])
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        rows.append({name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()})
+    return pd.DataFrame(rows).assign(n=len(bits))
+
+
+def level_figure(table: pd.DataFrame) -> Figure:
+    """Errors by noise level, and the bits that each level costs."""
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    errors, costs = figure.subplots(1, 2)
+    ratio = np.exp(-table["log_snr"] / 2)
+    for name, label, colour in (("eps_error", "of ε", SAMPLES), ("x0_error", "of x\N{SUBSCRIPT ZERO}", HELD_OUT)):
+        errors.plot(ratio, table[name], "o-", color=colour, markersize=3, linewidth=1.2, label=label)
+        errors.fill_between(ratio, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.25, linewidth=0)
+    errors.axhline(1, color="#888888", linewidth=0.8)
+    errors.set(yscale="log", ylabel="mean squared error", title="error")
+    errors.legend()
+    costs.bar(ratio, table["bits"], width=ratio * 0.4, color=SAMPLES)
+    costs.set(ylabel="bits per dimension", title="share in the bound")
+    for axis in (errors, costs):
+        axis.set(xscale="log", xlabel=f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure

@@ -1,0 +1,1 @@
+"""Stage `page`: what the other stages wrote, as one page."""

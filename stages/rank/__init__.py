@@ -1,0 +1,1 @@
+"""Stage `rank`: LPIPS of each sample to its nearest training image."""

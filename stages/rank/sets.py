@@ -1,0 +1,69 @@
+"""The images that the stage `rank` compares: samples, and real images that aren't copies of each other."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ddpm.rng import numpy_stream
+from stages.kit.errors import StageError
+from stages.shared.arrays import ArrayFile
+from stages.shared.images import DUPLICATES, image_set, open_alike, read_index
+
+FEWEST = 3
+"""Images without which there is nothing to tell."""
+
+
+class Sets(NamedTuple):
+    """Images, uint8 `[N, size, size, 3]`, and rows of them.
+
+    `held_out` are those rows of `val` that have no near duplicate in `train`, `left_out` at most as many of `train`
+    that have none. `group` `[N]` has one number for all training images that are near duplicates of the same.
+    """
+
+    samples: np.ndarray
+    train: ArrayFile
+    val: np.ndarray
+    held_out: np.ndarray
+    left_out: np.ndarray
+    group: np.ndarray
+
+
+def open_sets(samples_folder: Path, images: Path, seed: int) -> Sets:
+    """Open the samples in a folder and the real images in another; `seed` draws `left_out`.
+
+    Raises:
+        StageError: they don't belong together, or are too few.
+    """
+    samples, train, val = image_set(samples_folder, "samples"), image_set(images, "train"), image_set(images, "val")
+    ours, _, unseen = open_alike(dict([samples, train, val]))
+    group, held_out = without_twins(images / DUPLICATES, train.table, val.table)
+    alone = np.flatnonzero(np.bincount(group)[group] == 1)
+    for (path, _), rows in ((samples, ours), (train, alone), (val, held_out)):
+        if len(rows) < FEWEST:
+            raise StageError(f"{path}: {len(rows)} images, near duplicates not counted; rank needs {FEWEST}")
+    left_out = np.sort(numpy_stream(seed, "rank: left out").permutation(alone)[: len(held_out)])
+    return Sets(ours, ArrayFile(train[0]), unseen, held_out, left_out, group)
+
+
+def without_twins(twins: Path, train_index: Path, val_index: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of each training image the row of the first that it repeats, or its own; the rows of `val` that none repeats."""
+    rows = {"train": _rows(train_index), "val": _rows(val_index)}
+    group, held_out = np.arange(len(rows["train"])), set(rows["val"].values())
+    table = pd.read_csv(twins, dtype=str, keep_default_na=False)
+    columns = ["category", "key", "twin_split", "twin_category", "twin_key"]
+    for category, key, split, *twin in table[columns].to_numpy():
+        if (category, key) not in rows["train"]:  # `extract` dropped it
+            continue
+        if split == "train":
+            group[rows["train"][category, key]] = rows["train"][tuple(twin)]
+        else:
+            held_out.discard(rows["val"][tuple(twin)])
+    return group, np.array(sorted(held_out), int)
+
+
+def _rows(index: Path) -> dict[tuple[str, str], int]:
+    """By category and key, the row of each image that is used."""
+    table = read_index(index)
+    return dict(zip(zip(table["category"], table["key"], strict=True), table["row"], strict=True))

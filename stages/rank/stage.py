@@ -1,0 +1,212 @@
+"""Stage `rank`: LPIPS of samples to training images, as the report picks its best six, and which samples are copies."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ddpm.evaluation.copies import copy_distances, p_values, threshold
+from ddpm.evaluation.metrics import mean, share
+from ddpm.evaluation.neighbours import OnBlock, nearest, take
+from ddpm.evaluation.perceptual import BLOCK, Metric, load_lpips, random_pairs
+from ddpm.pictures.duplicates import Images
+from ddpm.rng import numpy_stream
+from stages.kit.device import announce, setup
+from stages.kit.errors import StageError
+from stages.kit.launch import first_process
+from stages.kit.params import read_params
+from stages.kit.processes import distributed, together
+from stages.kit.progress import progress
+from stages.rank.figures import best_figure, histogram_figure
+from stages.rank.sets import Sets, open_sets
+from stages.shared.figures import save_figure
+from stages.shared.formats import read_safetensors, write_csv, write_json
+from stages.shared.ranking import RankConfig
+
+SETS = ("samples", "held_out", "left_out")
+
+CANDIDATES = 8
+"""Training images among which the original of a copy is looked for: by LPIPS that of a shifted copy came fifth."""
+
+
+def main(
+    *, samples: Path, images: Path, backbone: Path, neighbours: Path, details: Path, distances: Path, figures: Path
+) -> str:
+    """Compare the SAMPLES in that folder with the real IMAGES in that folder, by LPIPS with the network BACKBONE.
+
+    NEIGHBOURS gets a row for each sample, DETAILS the numbers of samples and real images, DISTANCES how the distances
+    are distributed, for `dvc plots`. In the folder FIGURES, `best.png` shows the best samples beside what they are
+    near, `nearest.png` the distances.
+    """
+    figure = figures / "best.png"
+    params = read_params()
+    config = params.section(RankConfig, "rank")
+    with distributed():
+        with together():
+            tensors, metadata = read_safetensors(backbone)
+            device = setup(params)
+            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size)
+            sets = open_sets(samples, images, config.seed)
+            if len(sets.samples) < config.best:
+                raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} samples")
+        announce("rank", device, torch.float32)
+        table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
+        ranked = ranked_samples(metric, sets, table, config.flips)
+    chosen = selections(ranked, config.best)
+    if first_process():
+        groups = by_set(table, "distance") | {"real_pairs": pair_distances(metric, sets.train, config)}
+        found = summary(table, chosen, groups, config.flag_rate)
+        size = config.input_size or sets.samples.shape[1]
+        write_csv(neighbours, ranked.round(6))
+        write_csv(distances, distributions(by_set(table, "distance")).round(6))
+        write_json(details, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
+        save_figure(figure, best_figure(chosen, sets, config.best))
+        copies = by_set(table, "copy_distance")
+        save_figure(figures / "nearest.png", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
+    best = chosen["best"]["distance"]
+    return f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {details}; see {figure}"
+
+
+def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
+    """A row for each sample, held-out image and training image that is left out: what it is near in training."""
+    parts = sets.samples, sets.val[sets.held_out], take(sets.train, sets.left_out)
+    images = np.concatenate(parts)
+    own = np.full(len(images), -1)
+    own[-len(sets.left_out) :] = sets.left_out
+    k = min(CANDIDATES, len(sets.train) - 1)
+    with bar("training images") as on_block:
+        found = nearest(metric, images, sets.train, k, mirror=flips, own=own, on_block=on_block)
+    copies = copy_distances(images, sets.train, found.rows)
+    original = copies.argmin(axis=1)
+    # The second is no near duplicate of the first; where all are, it is the last.
+    other = sets.group[found.rows] != sets.group[found.rows[:, :1]]
+    second = np.where(other.any(axis=1), other.argmax(axis=1), k - 1)
+    each = np.arange(len(images))
+    table = pd.DataFrame(
+        {
+            "set": np.repeat(SETS, [len(part) for part in parts]),
+            "distance": found.distances[:, 0].astype(float),
+            "neighbour": found.rows[:, 0],
+            "mirrored": found.mirrored[:, 0].astype(int),
+            "second_distance": found.distances[each, second].astype(float),
+            "second_neighbour": found.rows[each, second],
+            "copy_distance": copies[each, original].astype(float),
+            "original": found.rows[each, original],
+            "original_mirrored": found.mirrored[each, original].astype(int),
+        }
+    )
+    return table.assign(ratio=(table["distance"] / table["second_distance"]).fillna(1.0))
+
+
+def with_tests(table: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """The table with each image's place among the held-out ones, by LPIPS and as a copy, and whether it is flagged."""
+    distances, copies = table["distance"].to_numpy(), table["copy_distance"].to_numpy()
+    held_out = (table["set"] == "held_out").to_numpy()
+    return table.assign(
+        percentile=p_values(distances, distances[held_out]),
+        p_value=p_values(copies, copies[held_out]),
+        flagged=(copies < threshold(copies[held_out], rate)).astype(int),
+    )
+
+
+def by_set(table: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    """The values of a column, `[n]` for each set."""
+    return {name: table.loc[table["set"] == name, column].to_numpy() for name in SETS}
+
+
+def distributions(distances: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """For each set the distances below which 0 %, 1 %, ... 100 % of it lie: as many rows for any number of images."""
+    shares = np.linspace(0, 1, 101)
+    parts = [
+        pd.DataFrame({"set": name, "share": shares, "distance": np.quantile(values, shares)})
+        for name, values in distances.items()
+    ]
+    return pd.concat(parts)
+
+
+def ranked_samples(metric: Metric, sets: Sets, table: pd.DataFrame, flips: bool) -> pd.DataFrame:
+    """The samples in the order of their distances, each with the nearest held-out image as well."""
+    with bar("held-out images") as on_block:
+        unseen = nearest(metric, sets.samples, sets.val[sets.held_out], 1, mirror=flips, on_block=on_block)
+    ranked = table[table["set"] == "samples"].drop(columns="set")
+    ranked.insert(0, "sample", np.arange(len(ranked)))
+    ranked = ranked.assign(
+        held_out_distance=unseen.distances[:, 0].astype(float),
+        held_out_neighbour=sets.held_out[unseen.rows[:, 0]],
+        held_out_mirrored=unseen.mirrored[:, 0].astype(int),
+    ).sort_values(["distance", "sample"])
+    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
+    return ranked
+
+
+def selections(ranked: pd.DataFrame, best: int) -> dict[str, pd.DataFrame]:
+    """The first `best` samples of three orders.
+
+    `best` is the report's: near to a training image, where a copy would win. `best_unseen` are near to a held-out
+    image instead, which nothing can be a copy of, and not flagged. `suspects` are the likeliest copies.
+    """
+    return {
+        "best": ranked.head(best),
+        "best_unseen": ranked[ranked["flagged"] == 0].sort_values(["held_out_distance", "sample"]).head(best),
+        "suspects": ranked.sort_values(["copy_distance", "sample"]).head(best),
+    }
+
+
+def pair_distances(metric: Metric, images: Images, config: RankConfig) -> np.ndarray:
+    """LPIPS of random pairs of images."""
+    pairs = random_pairs(len(images), config.pairs, numpy_stream(config.seed, "rank: pairs"))
+    found = []
+    with progress(len(pairs), "pair", label="random pairs") as shown:
+        for start in range(0, len(pairs), BLOCK):
+            part = pairs[start : start + BLOCK]
+            found.append(metric.pair_distances(*(take(images, rows) for rows in part.T)))
+            shown.update(len(part))
+    return torch.cat(found).numpy()
+
+
+def summary(
+    table: pd.DataFrame, chosen: Mapping[str, pd.DataFrame], distances: Mapping[str, np.ndarray], rate: float
+) -> dict[str, Any]:
+    """The metrics: LPIPS of two selections and of the sets, places among the held-out images, and copies."""
+    best, copies = chosen["best"], by_set(table, "copy_distance")["held_out"]
+    return {
+        "best": spread(best["distance"].to_numpy()) | {"flagged": int(best["flagged"].sum())},
+        "best_unseen": spread(chosen["best_unseen"]["held_out_distance"].to_numpy()),
+        **{name: with_interval(values) for name, values in distances.items()},
+        "percentile": with_interval(by_set(table, "percentile")["samples"]),
+        "ratio": {name: with_interval(values) for name, values in by_set(table, "ratio").items()},
+        "copies": {
+            "rate": rate,
+            "limit": threshold(copies, rate),
+            **{name: asdict(share(flags.mean(), len(flags))) for name, flags in by_set(table, "flagged").items()},
+        },
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, Any]:
+    """Lowest, median, mean and highest; of no values only that there are none."""
+    names = ("min", "median", "mean", "max") if len(values) else ()
+    return {name: float(getattr(np, name)(values)) for name in names} | {"n": len(values)}
+
+
+def with_interval(values: np.ndarray) -> dict[str, Any]:
+    """The same, and the 95 % interval of the mean."""
+    estimate = mean(torch.tensor(values))
+    return {**spread(values), "low": estimate.low, "high": estimate.high}
+
+
+@contextmanager
+def bar(label: str) -> Iterator[OnBlock]:
+    """A progress bar, moved on by `nearest`."""
+    with progress(None, "img", label=label) as shown:
+
+        def on_block(images: int, total: int) -> None:
+            shown.total = total
+            shown.update(images)
+
+        yield on_block

@@ -1,0 +1,1 @@
+"""Stage `sample`: weights to images."""

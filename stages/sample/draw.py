@@ -1,0 +1,120 @@
+"""Many images of one model: drawn in chunks, which are kept, by one process or several, and put together at the end."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.config import ConfigError
+from ddpm.images import to_uint8
+from ddpm.processes import from_first, rank_and_count
+from ddpm.sampling.samplers import ImageNoise, OnStep
+from ddpm.sampling.timesteps import spaced_timesteps
+from stages.kit.device import setup
+from stages.kit.files import digest, replacing
+from stages.kit.launch import first_process
+from stages.kit.params import Params
+from stages.kit.processes import together
+from stages.kit.progress import progress
+from stages.kit.state import code_digests, platform_of
+from stages.shared.formats import write_npy, write_npy_header
+from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
+
+CHUNK = 64
+"""Images in flight at once. Who draws a chunk doesn't change it, so the number of processes changes no byte."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn: image i of `model` from noise that `config.seed` and i decide, at `timesteps`, falling.
+
+    `identity` is all that its bytes depend on.
+    """
+
+    model: Model
+    how: Sampling
+    config: SampleConfig
+    device: torch.device
+    timesteps: list[int]
+    identity: Mapping[str, Any]
+
+    def labels(self, ids: Sequence[int]) -> list[int]:
+        """The class of each image, `config.category` or each in turn; none for a model without classes."""
+        classes, category = self.model.classes, self.config.category
+        if category:
+            return [classes.index(category)] * len(ids)
+        return [i % len(classes) for i in ids] if classes else []
+
+    def images(self, ids: Sequence[int], on_step: OnStep) -> np.ndarray:
+        """The images of these numbers, uint8 `[len(ids), H, W, 3]`."""
+        noise = ImageNoise(self.config.seed, "sample", ids, self.model.shape, self.device)
+        label = torch.tensor(self.labels(ids), device=self.device) if self.model.classes else None
+        return to_uint8(self.model.sample(self.how, noise(), noise, on_step, label))
+
+
+def prepare(weights: Path, params: Params) -> Drawing:
+    """What the section `sample` asks for.
+
+    Raises:
+        ConfigError: it can't be, with this model.
+    """
+    device, config = setup(params), params.section(SampleConfig, "sample")
+    how = sampling(params, "sample", **asdict(config))
+    model = load_model(weights, params, device, config.precision)
+    require_classes(model, config)
+    identity = {
+        "weights": digest(weights_file(weights, params)),
+        "settings": {"sampling": asdict(how), "seed": config.seed, "category": config.category},
+        "code": code_digests(),
+        "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
+    }
+    timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
+    return Drawing(model, how, config, device, timesteps, identity)
+
+
+def require_classes(model: Model, config: SampleConfig) -> None:
+    """Fail where `category` or `guidance` asks for what the model doesn't know.
+
+    Raises:
+        ConfigError: naming what it knows.
+    """
+    if not model.classes and (config.category or config.guidance != 1):
+        raise ConfigError("params.yaml: sample: the model knows no classes; leave category empty and guidance at 1")
+    if config.category and config.category not in model.classes:
+        known = ", ".join(model.classes)
+        raise ConfigError(f"params.yaml: sample.category = {config.category!r}: the model knows {known}")
+
+
+def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
+    """Draw the images that `folder` lacks, each process its share; the files of all, in order."""
+    count = drawing.config.count
+    parts = (range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
+    chunks = {folder / f"{ids.start}-{ids.stop}.npy": ids for ids in parts}
+    missing = from_first([file for file in chunks if not file.exists()])
+    if first_process() and len(missing) < len(chunks):
+        left = sum(len(chunks[file]) for file in missing)
+        print(f"sample: continues: {count - left} of {count} images are drawn", file=sys.stderr)
+    rank, processes = rank_and_count()
+    own = {file: chunks[file] for file in missing[rank::processes]}
+    evaluations = sum(map(len, own.values())) * drawing.how.sampler.evaluations
+    with together(), progress(evaluations, "eval", label="sample") as bar:
+
+        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
+            bar.update(len(xt))
+
+        for file, ids in own.items():
+            write_npy(file, drawing.images(ids, on_step))
+    return list(chunks)
+
+
+def join_chunks(path: Path, chunks: Sequence[Path], drawing: Drawing) -> None:
+    """Write the chunks as one array, uint8 `[count, size, size, 3]`, with one of them in memory at a time."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_npy_header(file, drawing.config.count, drawing.model.shape[1])
+        for chunk in chunks:
+            file.write(np.load(chunk).data)

@@ -1,0 +1,84 @@
+"""How outputs are written and read: the bytes of a file depend on its contents alone."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.kit.files import replacing, write_text
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a metrics file: keys in the order given, floats to 6 significant digits so that diffs are readable."""
+    write_text(path, json.dumps(_rounded(values), indent=2, allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its row numbers."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write one array."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+
+
+def write_npy_header(file: IO[bytes], images: int, size: int) -> None:
+    """Write the header of uint8 `[images, size, size, 3]` at the start of `file`.
+
+    NumPy leaves room in it, so that another number of images has a header of the same length.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": (images, size, size, 3)}
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 `[H, W, 3]` as PNG; the bytes depend on the pixels alone."""
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png")
+
+
+def write_animation(path: Path, frames: np.ndarray, milliseconds: int) -> None:
+    """Write uint8 `[F, H, W, 3]` as an animated PNG that loops, each frame for so long and the last a second longer.
+
+    It has 256 colours, or frames of noise would make it too large for a page.
+    """
+    some = frames[:, ::3, ::3]  # chooses the colours: k-means goes on while more than 3 % of these pixels change theirs
+    colours = Image.fromarray(some.reshape(-1, *some.shape[2:])).quantize(256, kmeans=some.size // 100)
+    images = [Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+    durations = [milliseconds] * (len(images) - 1) + [milliseconds + 1000]
+    with replacing(path) as temporary:
+        images[0].save(temporary, format="png", save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write named tensors, and the metadata as JSON."""
+    # Under one key: safetensors writes several in an order that differs from process to process.
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, {"metadata": json.dumps(metadata)})
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_safetensors` wrote: tensors and metadata."""
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
+        return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118

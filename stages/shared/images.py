@@ -1,0 +1,81 @@
+"""An array of images with its table: how many there are, and the recipe that they were made by."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.kit.errors import StageError
+
+DUPLICATES = "duplicates.csv"
+"""In the folder of the images, the table of those that occur twice."""
+
+
+class ImageSet(NamedTuple):
+    """The files of a set of images: an array, uint8 `[N, size, size, 3]`, and its table."""
+
+    array: Path
+    table: Path
+
+
+def image_set(folder: Path, name: str) -> ImageSet:
+    """The set `name` in `folder`: `train`, `val` or `samples`."""
+    return ImageSet(folder / f"{name}.npy", folder / f"{name}.csv")
+
+
+class Images(NamedTuple):
+    """uint8 `[N, size, size, 3]`, read from disk where it is used, and the name of the recipe that made it."""
+
+    array: np.ndarray
+    recipe: str
+
+
+def open_images(path: Path, index: Path) -> Images:
+    """Open the array PATH, held to its table INDEX.
+
+    Raises:
+        StageError: the two don't belong together.
+    """
+    array = np.load(path, mmap_mode="r")
+    table = read_index(index)
+    recipes = table["recipe"].unique()
+    if len(table) != len(array) or len(recipes) != 1:
+        raise StageError(
+            f"{path} has {len(array)} images, {index} says {len(table)} by {len(recipes)} recipes: make both anew"
+        )
+    return Images(array, recipes[0])
+
+
+def read_index(index: Path) -> pd.DataFrame:
+    """The lines of the table INDEX that have an image, in the images' order: `row` and `label` numbers, all else text.
+
+    So a key or a category of digits, or "NA", stays what it is.
+    """
+    table = pd.read_csv(index, dtype=str, keep_default_na=False)
+    table = table[table["row"] != ""]
+    return table.astype({name: np.int64 for name in ("row", "label") if name in table}).sort_values("row")
+
+
+def open_alike(pairs: Mapping[Path, Path]) -> list[np.ndarray]:
+    """Open arrays by their tables, as `open_images` does, that are to be compared: all made by one recipe.
+
+    Raises:
+        StageError: naming two tables that differ.
+    """
+    opened = {index: open_images(path, index) for path, index in pairs.items()}
+    require_one_recipe({index: images.recipe for index, images in opened.items()})
+    return [images.array for images in opened.values()]
+
+
+def require_one_recipe(recipes: Mapping[Path, str]) -> None:
+    """Fail where two recipes differ; the paths are for the message.
+
+    Raises:
+        StageError: naming two of them.
+    """
+    (first, recipe), *others = recipes.items()
+    for name, other in others:
+        if other != recipe:
+            raise StageError(f"{first}: images made by {recipe}, {name}: by {other}; `dvc repro` makes them alike")

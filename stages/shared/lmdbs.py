@@ -1,0 +1,145 @@
+"""LSUN's container: one LMDB file, `data.mdb`, of encoded images under their keys."""
+
+import functools
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import lmdb
+
+from stages.kit.errors import StageError
+from stages.kit.files import naming_a_full_disk, replacing
+
+PROBES = 256
+"""Keys that show which bytes occur in keys."""
+DIGITS = 16
+"""Bytes of a key that tell it from its neighbours, after those that all have in common."""
+KEY_BYTES = 511
+"""The longest key that LMDB takes."""
+MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
+
+
+def lmdb_path(folder: Path, category: str, split: str) -> Path:
+    """Where torchvision's LSUN looks below `folder`."""
+    return folder / f"{category}_{split}_lmdb" / "data.mdb"
+
+
+def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write `(key, value)` records, of distinct keys in any order, as one compact file.
+
+    The same records in the same order give the same bytes. No lock file is left.
+    """
+    with (
+        replacing(data_mdb) as whole,
+        tempfile.TemporaryDirectory(dir=data_mdb.parent, prefix=".lmdb.") as scratch,
+        naming_a_full_disk(data_mdb.parent),
+        lmdb.open(scratch, map_size=MAP_SIZE, sync=False, lock=False) as environment,
+    ):
+        for key, value in records:
+            # One transaction each: without syncing that costs little, and memory stays flat.
+            with environment.begin(write=True) as transaction:
+                if not transaction.put(key, value, overwrite=False):
+                    raise StageError(f"{data_mdb}: two records have the key {key!r}")
+        with whole.open("wb") as file:
+            environment.copyfd(file.fileno(), compact=True)  # in key order: reading is sequential
+
+
+def count_records(data_mdb: Path, name: str | None = None) -> int:
+    """How many records the LMDB file holds; `name` is what an error calls it.
+
+    Raises:
+        StageError: missing, not an LMDB, cut short, or empty.
+    """
+    with _opened(data_mdb, name or str(data_mdb)) as environment:
+        return environment.stat()["entries"]
+
+
+def split_lmdb(data_mdb: Path, parts: int) -> list[bytes]:
+    """The first keys of about so many runs of neighbouring records, in order, equally long if the keys are random.
+
+    They are looked up at even distances between the first and the last key. To walk along all keys would be exact, but
+    the lmdb package reads the value of every key that it passes.
+
+    Raises:
+        StageError: as `count_records`.
+    """
+    with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
+        cursor.last()
+        last = cursor.key()
+        cursor.first()
+        first = cursor.key()
+
+        def found(points: int, alphabet: bytes) -> set[bytes]:
+            places = _between(first, last, points, alphabet)
+            return {first, *(cursor.key() for place in places if cursor.set_range(place))}
+
+        occurring = {*last, *b"".join(found(PROBES, bytes(range(256))))}
+        return sorted(found(parts, bytes(sorted(occurring))))
+
+
+def _between(first: bytes, last: bytes, points: int, alphabet: bytes) -> Iterator[bytes]:
+    """Keys at even distances, read after what they begin with in common as numbers whose digits are the alphabet's."""
+    base = len(alphabet)
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    common = bytes(byte for byte, _ in alike)
+
+    def number_of(key: bytes) -> int:
+        digits = key.removeprefix(common).ljust(DIGITS, alphabet[:1])[:DIGITS]
+        return functools.reduce(lambda number, byte: number * base + alphabet.index(byte), digits, 0)
+
+    low, high = number_of(first), number_of(last)
+    for point in range(1, points):
+        number = low + (high - low) * point // points
+        yield common + bytes(alphabet[number // base**digit % base] for digit in reversed(range(DIGITS)))
+
+
+def read_lmdb(data_mdb: Path, first: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, value)` in key order: all, or from the key `first` on and before the key `stop`.
+
+    Raises:
+        StageError: as `count_records`.
+    """
+    with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
+        cursor = transaction.cursor()
+        if cursor.set_range(first):
+            yield from itertools.takewhile(lambda record: record[0] != stop, cursor)
+
+
+def key_text(key: bytes) -> str:
+    """A key as text for a table: hexadecimal ones as they are, other bytes as `%FF`; `key_bytes` undoes it."""
+    return quote_from_bytes(key)
+
+
+def key_bytes(text: str) -> bytes:
+    """The key that `key_text` wrote as `text`."""
+    return unquote_to_bytes(text)
+
+
+@contextmanager
+def _opened(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
+    if not data_mdb.is_file():
+        raise StageError(f"{name}: no such file")
+    if data_mdb.stat().st_size == 0:
+        raise StageError(f"{name}: not an LMDB (an empty file)")
+    try:
+        # lock=False: a lock file beside the data would be a change to a folder that DVC may track.
+        with lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False) as environment:
+            _check_length(environment, data_mdb, name)
+            if environment.stat()["entries"] == 0:
+                raise StageError(f"{name}: an empty LMDB, without a single record")
+            yield environment
+    except lmdb.Error as error:
+        raise StageError(f"{name}: not an LMDB, or a damaged one ({str(error).rpartition(': ')[2]})") from None
+
+
+def _check_length(environment: lmdb.Environment, data_mdb: Path, name: str) -> None:
+    """Reading past the end of a file that was cut short would kill the process with SIGBUS."""
+    promised = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = data_mdb.stat().st_size
+    # The last page or two may be free and never have been written.
+    if found < promised - 2 * environment.stat()["psize"]:
+        raise StageError(f"{name}: cut short, {found} of {promised} bytes; copy it again")

@@ -1,0 +1,158 @@
+"""A trained model and the way to sample from it, as `params.yaml` asks for them."""
+
+from dataclasses import asdict, fields
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ddpm.config import STRICT, ConfigError, parse
+from ddpm.diffusion.denoiser import Predict, PredictorConfig, make_predictor
+from ddpm.diffusion.process import Target
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.networks.precision import Precision, choose_precision, placed
+from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
+from ddpm.sampling.timesteps import Spacing
+from stages.kit.params import Params
+from stages.shared.formats import read_safetensors
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SampleConfig:
+    """The section `sample`; the model's own replaces `sampler`, `steps`, `spacing`, `clip` and `variance` where empty.
+
+    `category` is for conditional models; empty: all in turn.
+    """
+
+    count: PositiveInt
+    seed: NonNegativeInt
+    sampler: SamplerName | None
+    steps: PositiveInt | None
+    spacing: Spacing | None
+    clip: bool | None
+    threshold: float | None
+    variance: Variance | None
+    eta: float
+    category: str | None
+    guidance: float
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelSampling:
+    """How a model is sampled from, `models.<name>.sampling`: from which average of its weights (0: none), and how."""
+
+    ema_decay: float
+    sampler: SamplerName
+    steps: PositiveInt
+    spacing: Spacing
+    clip: bool
+    variance: Variance
+
+
+@plain_dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: what is done to the network's output, and how the sampler walks."""
+
+    predictor: PredictorConfig
+    sampler: SamplerConfig
+
+
+def model_sampling(params: Params) -> ModelSampling:
+    """What the chosen model says of its sampling."""
+    return params.section(ModelSampling, "models", params.top.model, "sampling")
+
+
+def sampling(params: Params, where: str, **chosen: Any) -> Sampling:
+    """The model's own way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
+    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, **asdict(model_sampling(params))}
+    values |= {key: value for key, value in chosen.items() if value is not None}
+    predictor, sampler = (
+        {field.name: values[field.name] for field in fields(config)} for config in (PredictorConfig, SamplerConfig)
+    )
+    where = f"params.yaml: {where}"
+    return Sampling(parse(PredictorConfig, predictor, where), parse(SamplerConfig, sampler, where))
+
+
+@plain_dataclass(frozen=True)
+class Model:
+    """What `train` wrote, ready to sample from."""
+
+    network: UNet
+    schedule: NoiseSchedule
+    target: Target
+    precision: torch.dtype
+    shape: tuple[int, int, int]
+    image_recipe: str
+    classes: list[str]
+
+    def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
+        """The network as samplers see it, for the class `label` `[B]` where it knows classes."""
+        return make_predictor(self.network, self.schedule, self.target, config, precision=self.precision, label=label)
+
+    def sample(
+        self,
+        how: Sampling,
+        xt: Tensor,
+        noise: Noise,
+        on_step: OnStep | None = None,
+        label: Tensor | None = None,
+        start: int | None = None,
+    ) -> Tensor:
+        """Take x_T, or x at `start`, to x_0, of the class `label` `[B]`; see `samplers.run_sampler`."""
+        predict = self.predictor(how.predictor, label)
+        return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
+
+
+def weights_file(weights: Path, params: Params) -> Path:
+    """WEIGHTS if it is a file, else the average in that folder which the chosen model is sampled from.
+
+    Raises:
+        ConfigError: there is no such file or folder, or no such average in it.
+    """
+    if weights.is_file():
+        return weights
+    if not weights.is_dir():
+        raise ConfigError(f"{weights}: no such file or folder; `train` writes data/model")
+    decay = model_sampling(params).ema_decay
+    file = weights / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
+    if not file.exists():
+        there = ", ".join(sorted(path.name for path in weights.glob("*.safetensors"))) or "no weights"
+        raise ConfigError(
+            f"params.yaml: models.{params.top.model}.sampling.ema_decay = {decay}: {weights} has {there}; "
+            "0 is the weights of the last step"
+        )
+    return file
+
+
+def load_model(weights: Path, params: Params, device: torch.device, precision: Precision) -> Model:
+    """Load the network in WEIGHTS, a file or a folder; all that describes it comes from there, not from `params.yaml`.
+
+    Raises:
+        ConfigError: no weights are there, or others than `train` writes.
+    """
+    file = weights_file(weights, params)
+    try:
+        tensors, settings = read_safetensors(file)
+    except SafetensorError as error:
+        raise ConfigError(f"{file}: no weights in safetensors format: {error}") from None
+    if "network" not in settings:
+        raise ConfigError(f"{file}: no weights that stage train has written: its metadata doesn't say of what network")
+    shape = parse(UNetConfig, settings["network"], f"{file}: network")
+    network = UNet(shape, settings["size"], len(settings["classes"]))
+    network.load_state_dict(tensors)
+    return Model(
+        network=placed(network, device).eval(),
+        schedule=NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion")),
+        target=settings["recipe"]["target"],
+        precision=choose_precision(precision, device),
+        shape=(3, settings["size"], settings["size"]),
+        image_recipe=settings["image_recipe"],
+        classes=settings["classes"],
+    )

@@ -1,0 +1,121 @@
+"""One run of training: continued, saved, stopped, and ended in one line by what goes wrong."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ddpm.networks.unet import UNet
+from ddpm.processes import any_process
+from ddpm.training.trainer import WINDOW, DivergedError, Trainer, TrainState
+from stages.kit.errors import StageError
+from stages.kit.files import repository_root
+from stages.kit.launch import first_process
+from stages.kit.processes import fail_together
+from stages.kit.progress import progress, stop_request
+from stages.kit.runtime import RuntimeConfig
+from stages.kit.state import WorkingState, step_of, working_state
+
+
+class Job(NamedTuple):
+    """What is to be trained: `network` by `trainer`, as the model called `name`.
+
+    `settings` describe the result, and `identity` without its epochs all that its bytes depend on.
+    """
+
+    name: str
+    network: UNet
+    trainer: Trainer
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    runtime: RuntimeConfig
+
+
+def train(job: Job) -> TrainState:
+    """Train to the end, from where this run was stopped, or one that needs but more epochs to be this one."""
+    trainer = job.trainer
+    # With a constant rate no step depends on the number of epochs.
+    lent_steps = trainer.total_steps if trainer.recipe.rate_schedule == "constant" else 0
+    root = repository_root() / ".cache" / "train"
+    with working_state(root, job.identity, trainer.epochs, lent_steps) as working, explained(job, working):
+        state = TrainState(job.network, trainer.recipe, trainer.device, compiled=job.runtime.compile)
+        continue_from(working, state, trainer)
+        fit(trainer, state, working, job.runtime.save_every_seconds)
+    return state
+
+
+def epochs_seen(trainer: Trainer, step: int) -> float:
+    """How many times the images that an epoch shows were seen before `step`."""
+    return step * trainer.recipe.batch_images / trainer.recipe.epoch_images(len(trainer.batches.images))
+
+
+def continue_from(working: WorkingState, state: TrainState, trainer: Trainer) -> None:
+    """Load the saved state, if there is one, and say so."""
+    saved = working.load()
+    if saved is None:
+        return
+    state.load_state_dict(saved.state)
+    if first_process():
+        epoch = f"{epochs_seen(trainer, state.step):.4g} of the run of {saved.epochs} epochs"
+        print(f"train: continues at step {state.step}, epoch {epoch}", file=sys.stderr)
+
+
+def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_seconds: float) -> None:
+    """Train to the end with a progress bar, saving the state now and then, when told to stop and at the end."""
+    images, saved_at = trainer.recipe.batch_images, time.monotonic()
+    total, done = trainer.total_steps * images, state.step * images
+    with stop_request() as stop, progress(total, "img", initial=done, label="train") as bar:
+        for _ in trainer.fit(state):
+            bar.update(images)
+            if state.step % WINDOW == 0:
+                state.read_losses()
+                bar.set_postfix(loss=f"{np.mean(state.losses[-200:]):.4f}", refresh=False)
+            if any_process(stop.is_set() or time.monotonic() - saved_at > save_every_seconds):
+                working.save(state.state_dict())
+                saved_at = time.monotonic()
+                if any_process(stop.is_set()):
+                    raise KeyboardInterrupt
+    working.save(state.state_dict())
+
+
+@contextmanager
+def explained(job: Job, working: WorkingState) -> Iterator[None]:
+    """Say in one line what to do about a diverging run, too little memory, or a network that torch can't compile.
+
+    Raises:
+        StageError: one of the three.
+    """
+    try:
+        yield
+    except DivergedError as error:  # in every process
+        fail_together(diverged(error, job, working))
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).splitlines()[0]
+            raise StageError(f"torch can't compile the network: {reason}; set runtime.compile to false") from None
+        if not out_of_memory(error):
+            raise
+        part, config = len(job.trainer.parts[0]), job.trainer.config
+        present = config.micro_batch_images or f"empty, which is all {part}"
+        raise StageError(f"out of memory: lower train.micro_batch_images, now {present}") from None
+
+
+def diverged(error: DivergedError, job: Job, working: WorkingState) -> str:
+    """Where, with which images, where it can be looked at, and what may help."""
+    images = ", ".join(str(index) for index in job.trainer.batches.indices(error.step)[:4])
+    file = working.latest()
+    good = f"step {step_of(file)} in {file}" if file else "none"
+    rate = f"models.{job.name}.recipe.learning_rate"
+    return (
+        f"{error}, of training images {images}, ...: the run diverges; "
+        f"last good state: {good}; lower {rate}, now {job.trainer.recipe.learning_rate:g}"
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device or the CPU has too little memory; torch has no type for the second."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

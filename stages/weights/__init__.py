@@ -1,0 +1,1 @@
+"""Stage `weights`: the convolutions behind LPIPS."""

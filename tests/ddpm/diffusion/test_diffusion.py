@@ -1,0 +1,168 @@
+"""The report's equations (1) to (14) against diffusers, closed forms and each other."""
+
+from functools import partial
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.config import ConfigError, parse
+from ddpm.diffusion.process import loss_weight, posterior, q_sample, q_step, simple_loss, to_x0_eps, training_target
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.sampling.samplers import SamplerConfig, ancestral
+
+LINEAR = {"steps": 1000, "schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+SCHEDULE = NoiseSchedule(DiffusionConfig(**LINEAR))
+ORACLE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False}
+SHAPE = (2, 3, 4, 4)
+
+
+def noises(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
+
+
+def at(t: int) -> torch.Tensor:
+    return torch.full((SHAPE[0],), t)
+
+
+def test_linear_schedule_at_published_values() -> None:
+    """Equations (3) and (4); alpha_bar_T = 4.04e-5 is Ho et al.'s."""
+    assert SCHEDULE.beta[[0, -1]].tolist() == [1e-4, 0.02]
+    assert SCHEDULE.at(999) == pytest.approx(4.0358e-5, rel=1e-4)
+    assert SCHEDULE.at(-1) == 1
+
+
+@given(st.integers(50, 4000), st.sampled_from(["linear", "cosine"]))
+def test_every_length_of_schedule_ends_in_noise(steps: int, law: str) -> None:
+    schedule = NoiseSchedule(DiffusionConfig(**{**LINEAR, "steps": steps, "schedule": law}))
+    assert (schedule.alpha_bar.diff() < 0).all()
+    assert schedule.at(steps - 1) < 1e-4
+
+
+def test_the_cosine_schedule_is_diffusers() -> None:
+    found = NoiseSchedule(DiffusionConfig(**{**LINEAR, "schedule": "cosine"}))
+    oracle = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    assert torch.allclose(found.beta.float(), oracle.betas, rtol=1e-4)
+
+
+def test_single_steps_add_up_to_the_closed_form() -> None:
+    """Equation (1) applied t + 1 times has the mean and the variance of equation (2)."""
+    mean, variance = torch.ones(SHAPE, dtype=torch.float64), 0.0
+    zero = torch.zeros(SHAPE, dtype=torch.float64)
+    for t in range(400):
+        mean = q_step(SCHEDULE, mean, t, zero)
+        variance = (1 - float(SCHEDULE.beta[t])) * variance + float(
+            q_step(SCHEDULE, zero, t, zero + 1)[0, 0, 0, 0]
+        ) ** 2
+    assert torch.allclose(mean, torch.full_like(mean, SCHEDULE.at(399) ** 0.5))
+    assert variance == pytest.approx(1 - SCHEDULE.at(399))
+
+
+def test_q_sample_is_diffusers_at_every_t() -> None:
+    """Equations (2) and (5)."""
+    oracle = DDPMScheduler(**ORACLE)
+    x0, eps = noises(2)
+    for t in range(1000):
+        assert torch.allclose(q_sample(SCHEDULE, x0, at(t), eps), oracle.add_noise(x0, eps, at(t)), atol=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_step_is_diffusers_at_every_t(variance: str) -> None:
+    """Equations (6), (7), (10) to (13): the mean from eps, and either variance."""
+    oracle = DDPMScheduler(**ORACLE, variance_type=f"fixed_{variance}")
+    xt, eps = (tensor.double() for tensor in noises(2))
+
+    def predict(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return to_x0_eps("eps", SCHEDULE, x, at(t), eps)
+
+    config = SamplerConfig(sampler="ancestral", steps=2, variance=variance)
+    for t in range(1, 1000):
+        seen: list[torch.Tensor] = []
+        generator = torch.Generator().manual_seed(t)
+        noise = partial(torch.randn, SHAPE, generator=generator, dtype=torch.float64)
+        # Two evaluations, at t and at t - 1: what the second is given is the result of the step from t.
+        ancestral(predict, xt, SCHEDULE, [t, t - 1], noise, config, lambda _, x, x0, seen=seen: seen.append(x))
+        expected = oracle.step(eps, t, xt, generator=torch.Generator().manual_seed(t)).prev_sample
+        assert torch.allclose(seen[1], expected, atol=2e-4, rtol=1e-4), t
+
+
+def test_posterior_is_bayes_rule() -> None:
+    """Equations (10) to (12): q(x_{t-1} | x_t, x_0) from the two Gaussians (1) and (2), multiplied."""
+    x0, xt = (tensor.double() for tensor in noises(2))
+    for t in (1, 10, 500, 999):
+        beta, before = float(SCHEDULE.beta[t]), SCHEDULE.at(t - 1)
+        precision = (1 - beta) / beta + 1 / (1 - before)
+        expected = ((1 - beta) ** 0.5 / beta * xt + before**0.5 / (1 - before) * x0) / precision
+        mean, variance = posterior(SCHEDULE, x0, xt, t, t - 1)
+        assert torch.allclose(mean, expected)
+        assert variance == pytest.approx(1 / precision)
+    assert torch.allclose(posterior(SCHEDULE, x0, xt, 0, -1)[0], x0)
+
+
+def test_bound_term_is_the_simple_loss_with_a_weight() -> None:
+    """Equations (8), (9), (13), (14): the KL of a step is a weight times |eps - eps_hat|^2."""
+    x0, eps, guess = (tensor.double() for tensor in noises(3))
+    for t in (1, 100, 999):
+        beta, bar = float(SCHEDULE.beta[t]), SCHEDULE.at(t)
+        xt = bar**0.5 * x0 + (1 - bar) ** 0.5 * eps
+        x0_hat = (xt - (1 - bar) ** 0.5 * guess) / bar**0.5
+        mean, variance = posterior(SCHEDULE, x0, xt, t, t - 1)
+        from_eps = (xt - beta / (1 - bar) ** 0.5 * guess) / (1 - beta) ** 0.5  # equation (13)
+        assert torch.allclose(posterior(SCHEDULE, x0_hat, xt, t, t - 1)[0], from_eps, atol=1e-6)
+        kl = (mean - from_eps).square().mean(dim=(1, 2, 3)) / (2 * variance)
+        weight = beta**2 / (2 * variance * (1 - beta) * (1 - bar))
+        assert torch.allclose(kl, weight * simple_loss(guess, eps).double(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
+    x0, eps = noises(2)
+    for t in (0, 1, 500, 900):
+        xt = q_sample(SCHEDULE, x0, at(t), eps)
+        found = to_x0_eps(target, SCHEDULE, xt, at(t), training_target(target, SCHEDULE, x0, at(t), eps))
+        assert torch.allclose(found[0], x0, atol=1e-3)
+        assert torch.allclose(found[1], eps, atol=1e-3)
+
+
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_every_target_is_weighed_for_the_error_of_x0(target: str) -> None:
+    """By min(SNR, 5) and by SNR + 1, which is limited; `simple` weighs each target's own error."""
+    x0, eps, wrong = noises(3)
+    for t in range(0, 1000, 37):
+        xt = q_sample(SCHEDULE, x0, at(t), eps)
+        output = training_target(target, SCHEDULE, x0, at(t), eps + 0.1 * wrong)
+        error = simple_loss(to_x0_eps(target, SCHEDULE, xt, at(t), output)[0], x0).double()
+        own = simple_loss(output, training_target(target, SCHEDULE, x0, at(t), eps)).double()
+        snr = SCHEDULE.at(t) / (1 - SCHEDULE.at(t))
+        for weighting, wanted in (("min_snr", min(snr, 5) * error), ("snr_plus_one", min(snr + 1, 100) * error)):
+            weight = loss_weight(weighting, target, SCHEDULE, at(t))
+            assert torch.allclose(weight * own, wanted, rtol=2e-2, atol=1e-9), (weighting, t)
+        assert loss_weight("simple", target, SCHEDULE, at(t)).tolist() == [1, 1]
+
+
+def test_min_snr_is_the_papers_at_every_t() -> None:
+    """Hang et al. section 3.4: min(SNR, gamma) for x_0, that over SNR for eps, over SNR + 1 for v."""
+    t = torch.arange(1000)
+    snr = SCHEDULE.alpha_bar / (1 - SCHEDULE.alpha_bar)
+    for target, weight in (("x0", 1), ("eps", snr), ("v", snr + 1)):
+        expected = (snr.clamp(max=5) / weight).float()
+        assert torch.allclose(loss_weight("min_snr", target, SCHEDULE, t), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": 3}, "no such parameter"),
+        ({"steps": "many"}, "valid integer"),
+        ({"steps": 10}, "must hold after scaling"),
+        ({"schedule": "cubic"}, "'linear' or 'cosine'"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line_with_key_and_value(change: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        parse(DiffusionConfig, {**LINEAR, **change}, "params.yaml: diffusion")
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("params.yaml: diffusion")

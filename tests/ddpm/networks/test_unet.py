@@ -1,0 +1,104 @@
+"""The U-Net against diffusers' of the same shape, and its ladder."""
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from ddpm.config import ConfigError, parse
+from ddpm.networks.unet import UNet, UNetConfig
+from tools.diffusers_names import CONVENTIONS
+
+SMALL = {
+    "channels": 32, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2,
+    "groups": 32, "conditional": False, "initial": "zero",
+}  # fmt: skip
+
+
+def config(**changes: object) -> UNetConfig:
+    return parse(UNetConfig, {**SMALL, **changes}, "network")
+
+
+def filled(network: UNet) -> UNet:
+    """Random weights everywhere, also where training starts from zeros."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+    return network
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "size", "ladder"),
+    [([1, 2, 3, 4], 48, [48, 24, 12, 6]), ([1, 2, 2], 64, [64, 32, 16]), ([1, 1, 2, 2, 4], 128, [128, 64, 32, 16, 8])],
+)
+def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
+    assert config(multipliers=multipliers, attention=[ladder[-1]], patch=1).ladder(size) == ladder
+
+
+@pytest.mark.parametrize(
+    ("groups", "classes", "conventions"), [(32, 0, "torch"), (4, 0, "torch"), (8, 5, "torch"), (8, 0, "tensorflow")]
+)
+def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventions: str) -> None:
+    """With the weights moved to it and back; TensorFlow's conventions are google/ddpm-cifar10-32's."""
+    shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0, conventions=conventions)
+    original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
+    theirs = UNet2DModel(
+        sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=None,
+        down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2, flip_sin_to_cos=False,
+        norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None, **CONVENTIONS[conventions],
+    )  # fmt: skip
+    theirs.load_state_dict(original.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    x, t = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 977])
+    label = torch.tensor([2, classes]) if classes else None
+    found, expected = ours(x, t, label), theirs(x, t, label).sample
+    assert torch.allclose(found, expected, atol=1e-5)
+    found.square().mean().backward()
+    expected.square().mean().backward()
+    for name, parameter in theirs.named_parameters():
+        assert torch.allclose(ours.get_parameter(name).grad, parameter.grad, atol=1e-5), name
+
+
+def test_an_untrained_network_puts_out_zero() -> None:
+    x = torch.randn(2, 3, 48, 48)
+    assert torch.equal(UNet(config(), 48)(x, torch.tensor([0, 999])), torch.zeros_like(x))
+
+
+def test_the_reports_initial_weights() -> None:
+    """Xavier's bound everywhere, 1e-5 of it where a branch of convolutions ends, no biases."""
+    network = UNet(config(initial="xavier"), 48)
+    small = {"conv_out.weight"} | {name for name, _ in network.named_parameters() if name.endswith("conv2.weight")}
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            fans = weight[0].numel() + weight.shape[0] * weight[0, 0].numel()
+            bound = (6 / fans) ** 0.5 * (1e-5 if name in small else 1)
+            assert 0.8 * bound < float(weight.detach().abs().max()) <= bound * 1.0001, name
+        elif "norm" not in name:
+            assert not weight.any(), name
+
+
+def test_no_label_is_the_last_class() -> None:
+    network = filled(UNet(config(conditional=True), 48, classes=3))
+    x, t = torch.randn(2, 3, 48, 48), torch.tensor([5, 900])
+    assert torch.equal(network(x, t), network(x, t, torch.tensor([3, 3])))
+    assert not torch.equal(network(x, t), network(x, t, torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 40}, "multiple of groups = 32"),
+        ({"multipliers": []}, "one or more"),
+        ({"dropout": 1.5}, "dropout"),
+        ({"atention": [3]}, "atention: no such parameter"),
+        ({"blocks": "two"}, "valid integer"),
+    ],
+)
+def test_an_impossible_shape_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**changes)
+
+
+@pytest.mark.parametrize(("size", "message"), [(50, "multiple of 4"), (40, r"attention at 12 px, but .* \[20, 10\]")])
+def test_a_size_that_does_not_fit_is_named(size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UNet(config(), size)

@@ -1,0 +1,241 @@
+"""Every sampler against diffusers, against the exact law of Gaussian data, and against the order it claims."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.config import ConfigError, parse
+from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
+from ddpm.diffusion.process import to_x0_eps
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.sampling.multistep import dpmpp_step
+from ddpm.sampling.samplers import SAMPLERS, SamplerConfig, SamplerName, ancestral, ddim, dpmpp, run_sampler
+from ddpm.sampling.timesteps import SPACINGS, spaced_timesteps
+
+SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
+SHAPE = (2, 3, 4, 4)
+M, S = 0.4, 0.3
+"""Mean and standard deviation of the Gaussian data."""
+
+
+def config(sampler: str, steps: int, **changes: object) -> SamplerConfig:
+    return SamplerConfig(sampler=sampler, steps=steps, **changes)
+
+
+def noises(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
+
+
+def gaussian(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The optimal predictor where x_0 is normal."""
+    bar = SCHEDULE.at(t)
+    x0 = M + bar**0.5 * S**2 / (bar * S**2 + 1 - bar) * (x - bar**0.5 * M)
+    return x0, (x - bar**0.5 * x0) / (1 - bar) ** 0.5
+
+
+def eps_of(x: torch.Tensor, t: int) -> torch.Tensor:
+    """A network, of sorts: the optimal one for Gaussian data, and something that is not linear."""
+    return gaussian(x, t)[1] + 0.2 * (1 - SCHEDULE.at(t)) ** 0.5 * torch.sin(3 * x)
+
+
+def fake(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return to_x0_eps("eps", SCHEDULE, x, torch.full((len(x),), t), eps_of(x, t))
+
+
+ORACLE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+MULTISTEP = {**ORACLE, "timestep_spacing": "trailing", "final_sigmas_type": "zero", "lower_order_final": True}
+DIFFUSERS: dict[str, Callable] = {
+    "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=2),
+    "dpmpp_3m": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=3),
+    "dpmpp_2m_sde": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=2, algorithm_type="sde-dpmsolver++"),
+    "unipc": lambda: UniPCMultistepScheduler(**MULTISTEP, solver_order=3),
+    "heun": lambda: HeunDiscreteScheduler(**ORACLE, timestep_spacing="trailing"),
+}
+
+
+# Without the stochastic solver of order 3: a wrong sign in diffusers 0.42 leaves a term that no small step removes.
+@pytest.mark.parametrize("name", DIFFUSERS)
+def test_trajectory_is_diffusers(name: str) -> None:
+    oracle, steps = (
+        DIFFUSERS[name](),
+        10,
+    )  # of fewer than 15 diffusers takes the last two in lower orders, as we do
+    oracle.set_timesteps(steps)
+    start, other = noises(2)
+    expected = start
+    if name == "heun":  # which works on x / sqrt(alpha_bar)
+        expected = start / SCHEDULE.at(999) ** 0.5
+    for t in oracle.timesteps.tolist():
+        xt = oracle.scale_model_input(expected, t)
+        noise = {"variance_noise": other} if name.endswith("sde") else {}
+        expected = oracle.step(eps_of(xt, int(t)), t, expected, **noise, return_dict=False)[0]
+    found = run_sampler(config(name, steps), fake, SCHEDULE, start, lambda: other)
+    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_trajectory_is_diffusers(eta: float) -> None:
+    oracle = DDIMScheduler(**ORACLE, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
+    oracle.set_timesteps(50)
+    assert spaced_timesteps(SCHEDULE, 50, "trailing") == oracle.timesteps.tolist()
+    start, other = noises(2)
+    expected = start
+    for t in oracle.timesteps.tolist():
+        expected = oracle.step(eps_of(expected, t), t, expected, eta=eta, variance_noise=other).prev_sample
+    found = run_sampler(config("ddim", 50, eta=eta), fake, SCHEDULE, start, lambda: other)
+    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def law(how: SamplerConfig) -> tuple[float, float]:
+    """Mean and standard deviation of what a sampler makes of Gaussian data, exactly.
+
+    Each step is affine in x and in its noise, so is the whole: one image starts from 0 without noise, the next from 1,
+    and of the others each has 1 as the noise of one step.
+    """
+    count = how.steps + 2
+    draws = iter(range(2, count))
+    start = torch.zeros(count, 1, 1, 1, dtype=torch.float64)
+    start[1] = 1
+
+    def noise() -> torch.Tensor:
+        return torch.eye(count, dtype=torch.float64)[next(draws)].view(count, 1, 1, 1)
+
+    drawn = run_sampler(how, gaussian, SCHEDULE, start, noise).flatten()
+    return float(drawn[0]), float((drawn[1:] - drawn[0]).norm())
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_thousand_steps_bring_noise_to_the_law_of_gaussian_data(name: str, eta: float) -> None:
+    mean, std = law(config(name, 1000, eta=eta))
+    assert mean == pytest.approx(M, abs=1e-3)
+    assert std == pytest.approx(S, rel=2e-2)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("ancestral", "ddim")])
+def test_twenty_steps_do_for_what_is_better_than_ddim(name: str) -> None:
+    mean, std = law(config(name, 20, spacing="logsnr"))
+    assert mean == pytest.approx(M, abs=1e-2)
+    assert std == pytest.approx(S, rel=5e-2)
+    assert law(config("ddim", 20, spacing="logsnr"))[1] < 0.9 * S
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("dpmpp_3m", 2.5), ("unipc", 3)]
+)
+def test_the_error_falls_with_the_order(name: str, order: float) -> None:
+    """Halving the steps in log SNR, down to t = 0, where the flow of Gaussian data is known."""
+    start = torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64)
+    first, last = SCHEDULE.at(999), SCHEDULE.at(0)
+
+    def exact(bar: float) -> float:
+        scale = ((bar * S**2 + 1 - bar) / (first * S**2 + 1 - first)) ** 0.5
+        return bar**0.5 * M + scale * (1.5 - first**0.5 * M)
+
+    errors = []
+    for steps in (16, 32):
+        seen: list[torch.Tensor] = []
+        timesteps = spaced_timesteps(SCHEDULE, steps, "logsnr")
+        SAMPLERS[name](gaussian, start, SCHEDULE, timesteps, lambda: start, config(name, steps),
+                       lambda t, xt, x0, seen=seen: seen.append(xt))  # fmt: skip
+        errors.append(abs(float(seen[-1]) - exact(last)))
+    assert math.log2(errors[0] / errors[1]) > order - 0.3, errors
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_the_third_order_is_exact_where_the_estimate_is_a_line(stochastic: bool) -> None:
+    """The flow, and the process with noise, from t to s: an integral over x0_hat, here by quadrature."""
+    t, s, earlier = 400, 330, (480, 590)
+    rate = 2 if stochastic else 1
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    estimates = [(lam, one * (0.3 - 0.4 * lam)) for lam in map(SCHEDULE.half_log_snr, (t, *earlier))]
+    mean, sigma = dpmpp_step(SCHEDULE, one, estimates, t, s, stochastic=stochastic)
+    end, h = SCHEDULE.half_log_snr(s), SCHEDULE.half_log_snr(s) - SCHEDULE.half_log_snr(t)
+    lam = torch.linspace(end - h, end, 20_001, dtype=torch.float64)
+    integral = torch.trapezoid(rate * torch.exp(rate * (lam - end)) * (0.3 - 0.4 * lam), lam)
+    kept = ((1 - SCHEDULE.at(s)) / (1 - SCHEDULE.at(t))) ** 0.5 * math.exp(-(rate - 1) * h)
+    assert float(mean) == pytest.approx(kept + SCHEDULE.at(s) ** 0.5 * float(integral), rel=1e-7)
+    assert sigma == pytest.approx(((1 - SCHEDULE.at(s)) * (1 - math.exp(-2 * (rate - 1) * h))) ** 0.5)
+
+
+def test_ddim_and_the_first_order_solver_are_ancestral() -> None:
+    start, other = noises(2)
+    steps = spaced_timesteps(SCHEDULE, 30, "trailing")
+    arguments = fake, start, SCHEDULE, steps, lambda: other
+    expected = ancestral(*arguments, config("ancestral", 30))
+    assert torch.allclose(ddim(*arguments, config("ddim", 30, eta=1.0)), expected, atol=1e-5)
+    assert torch.allclose(dpmpp(*arguments, config("dpmpp_2m", 30), order=1, stochastic=True), expected, atol=1e-5)
+
+
+def test_a_start_in_the_middle_goes_on_from_there() -> None:
+    seen: list[int] = []
+    start = noises(1)[0]
+    run_sampler(config("ddim", 10), fake, SCHEDULE, start, lambda: start, lambda t, xt, x0: seen.append(t), start=450)
+    assert seen == [450, 399, 299, 199, 99]
+
+
+@given(st.data(), st.integers(1, 1000), st.sampled_from(sorted(SPACINGS)))
+def test_timesteps_fall_from_the_last(data: st.DataObject, total: int, spacing: str) -> None:
+    schedule = NoiseSchedule(DiffusionConfig(steps=total, schedule="cosine", beta_start=0.0, beta_end=0.0))
+    steps = data.draw(st.integers(1, total))
+    found = spaced_timesteps(schedule, steps, spacing)
+    assert len(found) == steps
+    assert found[0] == total - 1
+    assert all(a > b for a, b in itertools.pairwise(found))
+    assert found[-1] >= 0
+
+
+def test_strides_are_equal_in_what_they_say() -> None:
+    assert spaced_timesteps(SCHEDULE, 5, "trailing") == [999, 799, 599, 399, 199]
+    assert spaced_timesteps(SCHEDULE, 5, "leading") == [999, 600, 400, 200, 0]
+    assert spaced_timesteps(SCHEDULE, 5, "linspace") == [999, 749, 500, 250, 0]
+    lambdas = torch.tensor([SCHEDULE.half_log_snr(t) for t in spaced_timesteps(SCHEDULE, 8, "logsnr")])
+    assert lambdas.diff().std() < 0.05 * lambdas.diff().mean()
+
+
+def test_guidance_goes_beyond_the_class() -> None:
+    """The network's output with the class, less w - 1 times its distance to that without."""
+    label = torch.tensor([1, 2])
+
+    def network(xt: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+        return xt * 0 + (0 if label is None else label.view(-1, 1, 1, 1) / 10)
+
+    def guided(weight: float, label: torch.Tensor | None = label) -> torch.Tensor:
+        how = PredictorConfig(clip=False, guidance=weight)
+        return make_predictor(network, SCHEDULE, "x0", how, precision=torch.float32, label=label)(noises(1)[0], 9)[0]
+
+    assert torch.allclose(guided(3.0), 3 * guided(1.0))
+    assert not guided(0.0).any()
+    assert torch.equal(guided(3.0, None), guided(1.0, None))
+
+
+@pytest.mark.parametrize(
+    ("clip", "threshold", "largest"), [(True, None, [1.0, 0.5]), (False, 1.0, [1.0, 0.5]), (False, None, [4.0, 0.5])]
+)
+def test_an_estimate_out_of_range_is_brought_back_and_eps_with_it(
+    clip: bool, threshold: float | None, largest: list[float]
+) -> None:
+    x0 = torch.linspace(-1, 1, 48).view(1, 3, 4, 4) * torch.tensor([4.0, 0.5]).view(2, 1, 1, 1)
+    how = PredictorConfig(clip=clip, threshold=threshold)
+    predict = make_predictor(lambda xt, t, label: x0, SCHEDULE, "x0", how, precision=torch.float32)
+    xt = noises(1)[0]
+    found, eps = predict(xt, 500)
+    assert found.abs().amax((1, 2, 3)).tolist() == pytest.approx(largest)
+    assert torch.allclose(SCHEDULE.at(500) ** 0.5 * found + (1 - SCHEDULE.at(500)) ** 0.5 * eps, xt, atol=1e-5)
+    if threshold:
+        assert torch.allclose(found[0], x0[0] / 4)  # scaled, where `clip` cuts off
+
+
+def test_an_unknown_sampler_is_one_line_with_those_there_are() -> None:
+    assert set(get_args(SamplerName)) == set(SAMPLERS)
+    values = {"sampler": "euler", "steps": 5}
+    with pytest.raises(ConfigError, match=r"sampler = \"euler\": .*'ancestral', 'ddim', .* or 'heun'"):
+        parse(SamplerConfig, values, "params.yaml: sample")

@@ -1,0 +1,69 @@
+"""What a training step sees."""
+
+import numpy as np
+import pytest
+import torch
+from test_training import RECIPE
+
+from ddpm.config import parse
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.images import to_model_range
+from ddpm.training.batches import Batches, timestep_law
+from ddpm.training.recipe import Recipe
+
+SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
+IMAGES = np.random.default_rng(0).integers(0, 256, (22, 8, 8, 3), np.uint8)
+
+
+def batches(**recipe: object) -> Batches:
+    parsed = parse(Recipe, {**RECIPE, **recipe}, "recipe")
+    return Batches(IMAGES, None, 0, SCHEDULE, parsed, flip=True, seed=7, device=torch.device("cpu"))
+
+
+def test_an_epoch_sees_every_image_once() -> None:
+    seen = np.concatenate([batches().indices(step) for step in range(11)])
+    assert sorted(seen[:22]) == sorted(seen[22:]) == list(range(22))
+    assert list(seen[:22]) != list(seen[22:])
+
+
+def test_the_rest_of_an_epoch_can_be_dropped() -> None:
+    dropping = batches(drop_last=True)
+    for epoch in range(2):
+        seen = np.concatenate([dropping.indices(5 * epoch + step) for step in range(5)])
+        assert len(set(seen)) == 20
+    assert dropping.recipe.total_steps(3, 22) == 15
+    assert batches().recipe.total_steps(3, 22) == 16
+
+
+def test_a_part_is_a_slice_of_the_batch() -> None:
+    """So neither micro-batches nor the number of processes change what is seen."""
+    whole = batches().part(3, range(4))
+    parts = [batches().part(3, places) for places in (range(1), range(1, 4))]
+    for index in range(3):
+        assert torch.equal(whole[index], torch.cat([part[index] for part in parts]))
+
+
+def test_pixels_are_the_images_or_their_mirror_images() -> None:
+    mirrored = 0
+    for step in range(50):
+        batch, real = batches().part(step, range(4)), to_model_range(IMAGES[batches().indices(step)])
+        as_is, flipped = ((batch.x0 == x).flatten(1).all(dim=1) for x in (real, real.flip(3)))
+        assert (as_is | flipped).all()
+        mirrored += int(flipped.sum())
+    assert 70 < mirrored < 130
+
+
+def test_noise_is_standard_normal() -> None:
+    eps = torch.cat([batches().part(step, range(4)).eps for step in range(100)])
+    assert float(eps.mean()) == pytest.approx(0, abs=0.02)
+    assert float(eps.std()) == pytest.approx(1, abs=0.02)
+    assert len(eps.flatten(1).unique(dim=0)) == 400
+
+
+@pytest.mark.parametrize(("law", "share"), [("uniform", 0.5), ("log_normal", 0.795)])
+def test_timesteps_follow_their_law(law: str, share: float) -> None:
+    """The share below T / 2, where noise is 3.44 times the signal; P(1.5 z < ln 3.44) = 0.795 for normal z."""
+    assert timestep_law(law, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
+    t = torch.cat([batches(timesteps=law).part(step, range(4)).t for step in range(500)])
+    assert 0 <= int(t.min()) < int(t.max()) <= 999
+    assert float((t < 500).float().mean()) == pytest.approx(share, abs=0.04)

@@ -1,0 +1,228 @@
+"""Training: the step, that it learns what can be learnt, and that a run continued is the run uninterrupted."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist, pdist
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from ddpm.config import parse
+from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
+from ddpm.diffusion.process import q_sample
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.drawing.scenes import draw_scene
+from ddpm.images import to_uint8
+from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.rng import word
+from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
+from ddpm.training.batches import Batches
+from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at, report_rate
+from ddpm.training.trainer import DivergedError, Trainer, TrainState
+
+CPU = torch.device("cpu")
+SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
+NETWORK = {
+    "channels": 32, "multipliers": [1, 2], "attention": [], "blocks": 1, "dropout": 0.1, "patch": 1,
+    "groups": 2, "conditional": False, "initial": "zero",
+}  # fmt: skip
+RECIPE = {
+    "target": "eps", "weighting": "simple", "timesteps": "uniform", "loss": "mean", "batch_images": 4,
+    "drop_last": False, "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5, "weight_decay": 0.0,
+    "adam_beta2": 0.99, "ema_decays": [0.9, 0.5], "label_dropout": 0.25,
+}  # fmt: skip
+COLOURS = np.random.default_rng(0).integers(0, 256, (24, 1, 1, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+
+
+def start(
+    epochs: int,
+    images: np.ndarray = COLOURS,
+    network: dict | None = None,
+    config: dict | None = None,
+    labels: np.ndarray | None = None,
+    **recipe: object,
+) -> tuple[Trainer, TrainState]:
+    learnt = parse(Recipe, {**RECIPE, **recipe}, "recipe")
+    shared = {"flip": True, "clip_norm": 1.0, "micro_batch_images": None, "precision": "float32", **(config or {})}
+    batches = Batches(images, labels, 3, SCHEDULE, learnt, flip=bool(shared["flip"]), seed=0, device=CPU)
+    trainer = Trainer(batches, SCHEDULE, learnt, parse(TrainConfig, shared, "train"), seed=0, epochs=epochs)
+    torch.manual_seed(word(0, "weights"))
+    shape = parse(UNetConfig, {**NETWORK, **(network or {})}, "network")
+    return trainer, TrainState(UNet(shape, images.shape[1], classes=3), learnt, CPU)
+
+
+def run(trainer: Trainer, state: TrainState, steps: int | None = None) -> None:
+    for _ in trainer.fit(state):
+        if state.step == steps:
+            break
+    state.read_losses()
+
+
+def equal(a: TrainState, b: TrainState) -> bool:
+    pairs = zip([a.model, *a.averages], [b.model, *b.averages], strict=True)
+    return a.losses == b.losses and all(
+        torch.equal(one, other) for x, y in pairs for one, other in zip(x.parameters(), y.parameters(), strict=True)
+    )
+
+
+def test_a_continued_run_is_the_uninterrupted_run() -> None:
+    """Also with dropout and flips, through the file format, and in a process that drew other random numbers."""
+    trainer, whole = start(2)
+    run(trainer, whole)
+    trainer, first = start(2)
+    run(trainer, first, steps=5)
+    torch.save(first.state_dict(), file := io.BytesIO())
+    torch.randn(100)
+    trainer, second = start(2)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    run(trainer, second)
+    assert second.step == whole.step == 12
+    assert equal(second, whole)
+
+
+def test_more_epochs_of_a_constant_rate_continue_the_run() -> None:
+    _, straight = start(2, rate_schedule="constant")
+    run(start(2, rate_schedule="constant")[0], straight)
+    trainer, state = start(1, rate_schedule="constant")
+    run(trainer, state)
+    run(start(2, rate_schedule="constant")[0], state)
+    assert equal(state, straight)
+
+
+def test_micro_batches_add_up_to_the_batch() -> None:
+    whole = start(3, network={"dropout": 0.0})
+    parts = start(3, network={"dropout": 0.0}, config={"micro_batch_images": 3})
+    run(*whole)
+    run(*parts)
+    assert [len(part) for part in parts[0].parts] == [3, 1]
+    assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-4)
+
+
+def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:
+    """Of x_0 ~ N(m, s^2) the best eps is linear in x_t, and its mean error s^2 bar / (s^2 bar + 1 - bar) at each t."""
+    deviation, generator = 60 / 127.5, np.random.default_rng(0)
+    images = generator.normal(127.5, 60, (2000, 8, 8, 3)).round().clip(0, 255).astype(np.uint8)
+    signal = deviation**2 * SCHEDULE.alpha_bar
+    optimum = float((signal / (signal + 1 - SCHEDULE.alpha_bar)).mean())
+    recipe = {"batch_images": 32, "learning_rate": 4e-3, "warmup_steps": 50}
+    trainer, state = start(6, images, network={"dropout": 0.0}, **recipe)
+    run(trainer, state)
+    assert np.mean(state.losses[-100:]) == pytest.approx(optimum, rel=0.06)
+    assert np.mean(state.losses[-100:]) > 0.97 * optimum
+
+
+@pytest.mark.slow
+def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> None:
+    """Nearer to one of them, by half and more, than any two of them are to each other."""
+    shape = ResizeRecipe(size=32, geometry="center_crop", filter="bilinear")
+    scenes = np.stack([resize(np.asarray(draw_scene(0, "church", "train", i).image), shape) for i in range(16)])
+    images = scenes.reshape(16, 8, 4, 8, 4, 3).mean((2, 4)).round().astype(np.uint8)
+    recipe = {
+        "target": "x0", "weighting": "min_snr", "batch_images": 16, "learning_rate": 4e-3, "warmup_steps": 50,
+        "ema_decays": [0.99],
+    }  # fmt: skip
+    trainer, state = start(1000, images, {"dropout": 0.0}, {"flip": False}, **recipe)
+    run(trainer, state)
+    predict = make_predictor(state.averages[0], SCHEDULE, "x0", PredictorConfig(), precision=torch.float32)
+    sampler = SamplerConfig(sampler="ddim", steps=50)
+    noise = ImageNoise(0, "sample", range(32), (3, 8, 8), CPU)
+    drawn = to_uint8(run_sampler(sampler, predict, SCHEDULE, noise(), noise))
+    distances = cdist(drawn.reshape(32, -1), images.reshape(16, -1))
+    assert np.median(distances.min(axis=1)) < pdist(images.reshape(16, -1)).min() / 2
+    assert len(set(distances.argmin(axis=1))) >= 10
+
+
+def test_the_reports_step() -> None:
+    """Loss summed and divided by 1000, gradients clipped to 1, AdamW with weight decay at the rate of its epoch."""
+    report = {"loss": "sum_per_1000", "rate_schedule": "report", "weight_decay": 1e-4, "adam_beta2": 0.999}
+    trainer, state = start(30, network={"dropout": 0.0, "initial": "xavier"}, **report, ema_decays=[], drop_last=True)
+    model = copy.deepcopy(state.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
+    for step in range(8):
+        batch = trainer.batches.part(step, range(4))
+        output = model(q_sample(SCHEDULE, batch.x0, batch.t, batch.eps), batch.t)
+        optimizer.zero_grad()
+        (torch.nn.functional.mse_loss(output, batch.eps, reduction="none").sum() / 1000).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * (1 + (step * 4 // 24) / 3)
+        optimizer.step()
+    run(trainer, state, steps=8)
+    pairs = zip(state.model.parameters(), model.parameters(), strict=True)
+    apart = torch.cat([(ours - theirs).detach().abs().flatten() for ours, theirs in pairs])
+    # Adam makes a whole step of a gradient that is mere rounding, so a few may differ.
+    assert float(apart.quantile(0.99)) < 1e-5
+
+
+def test_the_reports_rate_is_its_warm_up_and_torchs_cosine_behind_it() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2.0)
+    cosine = CosineAnnealingLR(optimizer, T_max=150)
+    expected = [1 + epoch / 15 for epoch in range(16)]  # then at 2, and so on
+    for _ in range(16, 150):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        cosine.step()
+    assert [report_rate(epoch, 150) for epoch in range(150)] == pytest.approx(expected, abs=1e-9)
+    assert expected[15] == expected[16] == 2
+    assert expected[-1] > 0.04  # it ends before it is down
+
+
+def test_learning_rate_rises_then_falls_to_nothing() -> None:
+    recipe = parse(Recipe, {**RECIPE, "learning_rate": 1e-3, "warmup_steps": 10}, "recipe")
+    rates = [learning_rate_at(recipe, step, 1, 400) for step in range(101)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[9] == rates[10] == pytest.approx(1e-3)
+    assert rates[55] == pytest.approx(5e-4)
+    assert rates[100] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_every_target_and_weighting_is_learnt(target: str) -> None:
+    for weighting in ("simple", "min_snr", "snr_plus_one"):
+        trainer, state = start(30, target=target, weighting=weighting, network={"dropout": 0.0})
+        run(trainer, state)
+        assert np.mean(state.losses[-60:]) < 0.8 * np.mean(state.losses[:10]), weighting
+
+
+def test_labels_reach_the_network_and_some_are_dropped() -> None:
+    labels = np.arange(24) % 3
+    trainer, state = start(40, labels=labels, network={"conditional": True, "dropout": 0.0})
+    seen = [trainer.batches.part(step, range(4)) for step in range(200)]
+    given = np.concatenate([batch.label for batch in seen])
+    true = np.concatenate([labels[trainer.batches.indices(step)] for step in range(200)])
+    assert set(given[given != true]) == {3}
+    assert np.mean(given == 3) == pytest.approx(0.25, abs=0.06)
+    before = state.model.class_embedding.weight.clone()
+    run(trainer, state, steps=20)
+    assert (state.model.class_embedding.weight != before).any(dim=1).all()
+
+
+def test_averages_follow_the_weights() -> None:
+    trainer, state = start(3)
+    before = [parameter.clone() for parameter in state.model.parameters()]
+    run(trainer, state, steps=1)
+    decay = ema_decay_at(0, 0.9)
+    assert decay == pytest.approx(0.1)
+    for average in state.averages:
+        pairs = zip(before, state.model.parameters(), average.parameters(), strict=True)
+        assert all(torch.allclose(decay * old + (1 - decay) * new, mean, atol=1e-7) for old, new, mean in pairs)
+    assert ema_decay_at(10**6, 0.9999) == 0.9999
+    run(trainer, state, steps=12)
+    assert not equal_weights(*state.averages)
+
+
+def equal_weights(a: UNet, b: UNet) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e30])
+def test_a_run_that_diverges_says_at_which_step(rate: float) -> None:
+    trainer, state = start(10, learning_rate=rate, warmup_steps=0, config={"clip_norm": float("inf")})
+    with pytest.raises(DivergedError, match="loss of step") as error:
+        run(trainer, state)
+    assert 0 < error.value.step < 60

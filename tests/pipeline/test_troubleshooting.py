@@ -1,0 +1,123 @@
+"""The errors that docs/troubleshooting.md quotes, provoked: they are said as it says."""
+
+import fcntl
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, WriteParams
+from test_train_stage import allow_little_memory
+from trainers import RECIPE, SMALL, Trainers, arguments, write_images
+
+from benchmarks._clone import Clone, variables
+from stages.shared import download as _download
+
+PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+QUOTES = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.MULTILINE | re.DOTALL)
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
+
+Fail = Callable[..., str]
+
+
+def is_quoted(line: str) -> bool:
+    return any(re.fullmatch(re.escape(quote).replace("…", ".*"), line) for quote in QUOTES)
+
+
+@pytest.fixture
+def fail(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Run a stage, as `python -m stages.NAME` does, to the error that it ends with."""
+
+    def run(stage: str, changes: dict[str, Any], *words: Path | str) -> str:
+        write_params({"runtime.threads": 1, **changes})
+        monkeypatch.setattr(sys, "argv", [stage, *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(f"stages.{stage}", run_name="__main__")
+        return str(ended.value.code)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sample.sampler": "ddmi"}, {"runtime.device": "cuda:7"}, {"epcohs": 3}],
+    ids=str,
+)
+def test_wrong_parameters(fail: Fail, changes: dict[str, Any]) -> None:
+    assert is_quoted(fail("sample", changes, "model"))
+
+
+def test_attention_on_no_level(fail: Fail, tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", np.zeros((8, 64, 64, 3), np.uint8))
+    table = pd.DataFrame({"row": range(8), "category": "church", "label": 0, "recipe": RECIPE.name})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    assert is_quoted(fail("train", {}, *arguments(tmp_path)))
+
+
+def test_no_network(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, NOWHERE)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(_download, "SECOND", 0.0)
+    assert is_quoted(fail("weights", {}, tmp_path / "trunk.safetensors"))
+    source, table = {"data": "lsun", "sources.lsun.urls": [NOWHERE]}, REPOSITORY / "stages" / "lsun.csv"
+    assert is_quoted(fail("fetch", source, table, tmp_path / "lmdb", tmp_path / "factors.csv"))
+
+
+def test_divergence(fail: Fail, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    changes = {**SMALL, "models.smoke.recipe.learning_rate": 1e10, "train.clip_norm": float("inf")}
+    assert is_quoted(fail("train", changes, *arguments(tmp_path)))
+
+
+def test_too_little_memory(trainers: Trainers, write_params: WriteParams) -> None:
+    large = {"models.smoke.recipe.batch_images": 800, "models.smoke.network.patch": 1}
+    write_params({**SMALL, **large, "models.smoke.network.channels": 64})
+    assert is_quoted(trainers.run(before=allow_little_memory)[1].splitlines()[-1])
+
+
+def test_two_trainers(trainers: Trainers, tmp_path: Path) -> None:
+    trainers.run("one")
+    [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert is_quoted(trainers.run("two")[1].strip())
+
+
+def test_an_unknown_override(tmp_path: Path) -> None:
+    said = Clone(tmp_path).dvc("exp", "run", "-S", "sample.samplr=ddim", fails=True)
+    assert any(map(is_quoted, said.splitlines())), said
+
+
+def test_two_commands_of_dvc(tmp_path: Path) -> None:
+    """In a project of its own, whose stage says that it runs and then waits for a line."""
+    os.mkfifo(tmp_path / "go")
+    (tmp_path / "dvc.yaml").write_text("stages: {wait: {cmd: echo begun; read line < go; echo > out, outs: [out]}}\n")
+    dvc = [sys.executable, "-m", "dvc"]
+    options: dict[str, Any] = {"cwd": tmp_path, "env": variables(), "text": True}
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True, **options)
+    with subprocess.Popen([*dvc, "repro"], stdout=subprocess.PIPE, **options) as first:
+        assert first.stdout
+        while "begun" not in (first.stdout.readline()):
+            assert first.poll() is None
+        second = subprocess.run([*dvc, "repro"], capture_output=True, **options)
+        (tmp_path / "go").write_text("\n")
+    assert second.returncode
+    assert any(map(is_quoted, second.stderr.splitlines())), second.stderr
+
+
+def test_an_old_python(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"  # says what a Python 3.9 says to the Makefile's questions
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.18\n')
+    old.chmod(0o755)
+    clone = Clone(tmp_path / "clone")
+    said = subprocess.run(["make", f"PYTHON={old}", "repro"], cwd=clone.folder, capture_output=True, text=True)
+    assert any(map(is_quoted, said.stdout.splitlines())), said

@@ -1,0 +1,49 @@
+"""Files appear whole or not at all."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.kit.state import WorkingState
+from stages.shared.formats import write_npy, write_safetensors
+from stages.shared.lmdbs import write_lmdb
+
+ZEROS = torch.zeros(8_000_000)  # 32 MB
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB, so that only what fills it can be taken for full."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_lmdb(folder / "data.mdb", ((b"%d" % i, bytes(100_000)) for i in range(400))),
+        lambda folder: write_safetensors(folder / "a.safetensors", {"a": ZEROS}, {}),
+        lambda folder: write_npy(folder / "a.npy", ZEROS.numpy()),
+        lambda folder: WorkingState(folder).save({"a": ZEROS}),
+    ],
+    ids=["lmdb", "safetensors", "npy", "state"],
+)
+def test_a_full_disk_is_named_and_nothing_stays(small_disk: Path, write: Callable[[Path], None]) -> None:
+    with pytest.raises(OSError, match=r"^(no disk|Not enough free) space [^\n]*$"):
+        write(small_disk)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    write_npy(tmp_path / "a.npy", np.arange(3))
+    with pytest.raises(TypeError):
+        write_safetensors(tmp_path / "a.npy", {"a": ZEROS}, {"not JSON": object()})
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]

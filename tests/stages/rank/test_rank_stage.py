@@ -1,0 +1,189 @@
+"""The stage `rank`: copies among the samples are found, near duplicates in the data mislead nobody, processes share."""
+
+import io
+import json
+import os
+import runpy
+import socket
+import sys
+from contextlib import closing
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import WriteParams
+from PIL import Image
+from torch import Tensor
+from trainers import RECIPE, churches
+
+from ddpm.config import ConfigError
+from ddpm.drawing.scenes import draw_scene
+from ddpm.pictures.resizing import resize
+from stages.kit.errors import StageError
+from stages.rank import stage as rank
+from stages.rank.sets import Sets, open_sets
+from stages.shared.formats import write_safetensors
+
+SMALL = {"rank.pairs": 20, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
+INPUTS = [f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
+INPUTS += ["duplicates.csv", "trunk.safetensors"]
+OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
+
+
+@cache
+def unseen() -> np.ndarray:
+    """60 churches that are in no training set, uint8 `[60, 48, 48, 3]`."""
+    return np.stack([resize(np.asarray(draw_scene(0, "church", "val", i).image), RECIPE) for i in range(60)])
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    Image.fromarray(image).save(buffer := io.BytesIO(), "jpeg", quality=75)
+    return np.asarray(Image.open(buffer))
+
+
+def planted() -> np.ndarray:
+    """Copies of the training images 0 to 5, `[6, 48, 48, 3]`."""
+    exact, flipped, right, down, encoded, bright = churches()[:6]
+    right, down = np.roll(right, 1, axis=1), np.roll(down, 1, axis=0)
+    return np.stack([exact, flipped[:, ::-1], right, down, jpeg(encoded), np.clip(bright * 1.02, 0, 255).round()])
+
+
+def write(path: Path, images: np.ndarray) -> None:
+    """An array and its table."""
+    np.save(path.with_suffix(".npy"), images.astype(np.uint8))
+    table = pd.DataFrame({"row": range(len(images)), "key": [f"0{i}" for i in range(len(images))]})
+    table.assign(category="church", recipe=RECIPE.name).to_csv(path.with_suffix(".csv"), index=False)
+
+
+def write_twins(path: Path, *pairs: tuple[int, str, int]) -> None:
+    """Near duplicates: row in training, split and row of its twin."""
+    columns = ["key", "category", "twin_split", "twin_key", "twin_category"]
+    rows = [(f"0{row}", "church", split, f"0{twin}", "church") for row, split, twin in pairs]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_params: WriteParams, trunk: dict[str, Tensor]) -> Path:
+    """48 training and 48 held-out churches; of 12 samples the first six are copies."""
+    write_params(SMALL)
+    write(tmp_path / "samples", np.concatenate([planted(), unseen()[48:54]]))
+    write(tmp_path / "train", churches())
+    write(tmp_path / "val", unseen()[:48])
+    write_twins(tmp_path / "duplicates.csv")
+    write_safetensors(tmp_path / "trunk.safetensors", trunk, {"net": "alex"})
+    return tmp_path
+
+
+def paths(folder: Path, out: str) -> list[Path]:
+    return [folder / name for name in INPUTS] + [folder / out / name for name in OUTPUTS]
+
+
+def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
+    said = rank.main(*paths(folder, "out"))
+    assert said.startswith("LPIPS of the best 6: 0.000 to 0.")
+    table = pd.read_csv(folder / "out" / "neighbours.csv").sort_values("sample").reset_index(drop=True)
+    assert table["flagged"].tolist() == [1] * 6 + [0] * 6
+    assert table["original"][:6].tolist() == [0, 1, 2, 3, 4, 5]
+    assert (table["p_value"][:6] <= 0.05).all()
+    assert table["distance"][:2].tolist() == [0, 0]
+    assert table["mirrored"][:2].tolist() == [0, 1]
+    curves = pd.read_csv(folder / "out" / "distances.csv").set_index(["set", "share"])["distance"]
+    assert {name: len(part) for name, part in curves.groupby("set")} == dict.fromkeys(rank.SETS, 101)
+    assert curves["samples", 0.5] == pytest.approx(table["distance"].median(), abs=1e-6)
+    metrics = json.loads((folder / "out" / "rank.json").read_text())
+    assert [curves["held_out", share] for share in (0, 0.5, 1)] == pytest.approx(
+        [metrics["held_out"][name] for name in ("min", "median", "max")], abs=1e-6
+    )
+    assert metrics["copies"]["samples"] | {"low": 0, "high": 1} == {"value": 0.5, "low": 0, "high": 1, "n": 12}
+    assert metrics["copies"]["held_out"]["value"] <= 0.05
+    counts = {"best": 6, "samples": 12, "held_out": 48, "left_out": 48, "real_pairs": 20, "best_unseen": 6}
+    assert {name: metrics[name]["n"] for name in counts} == counts
+    assert metrics["best"]["flagged"] >= 4
+    assert metrics["best_unseen"]["max"] == pytest.approx(table["held_out_distance"][6:].max(), abs=1e-6)
+
+
+def test_of_samples_that_all_are_copies_none_is_offered(folder: Path, write_params: WriteParams) -> None:
+    write_params({**SMALL, "rank.best": 2})
+    write(folder / "samples", churches()[:3])
+    rank.main(*paths(folder, "out"))
+    assert json.loads((folder / "out" / "rank.json").read_text())["best_unseen"] == {"n": 0}
+
+
+def test_near_duplicates_are_told_apart(folder: Path) -> None:
+    """Training images 7 and 9 repeat 2; 11 is held out as well, as row 40."""
+    write_twins(folder / "duplicates.csv", (7, "train", 2), (9, "train", 2), (11, "val", 40), (99, "train", 2))
+    sets = opened(folder)
+    assert sets.group[[2, 7, 9, 11]].tolist() == [2, 2, 2, 11]
+    assert 40 not in sets.held_out
+    assert len(sets.held_out) == 47
+    assert {2, 7, 9}.isdisjoint(sets.left_out)
+    assert len(sets.left_out) == 45
+
+
+def opened(folder: Path) -> Sets:
+    samples, train, val = ((folder / f"{name}.npy", folder / f"{name}.csv") for name in ("samples", "train", "val"))
+    return open_sets(samples, train, val, folder / "duplicates.csv", seed=0)
+
+
+def test_the_second_neighbour_is_no_duplicate_of_the_first(folder: Path) -> None:
+    images = churches().copy()
+    images[[20, 30]] = images[0] + np.uint8(1)
+    write(folder / "train", images)
+    write_twins(folder / "duplicates.csv", (20, "train", 0), (30, "train", 0))
+    rank.main(*paths(folder, "out"))
+    first = pd.read_csv(folder / "out" / "neighbours.csv").set_index("sample").loc[0]
+    assert first["neighbour"] == 0
+    assert first["second_neighbour"] not in (20, 30)
+    assert first["second_distance"] > 0.01
+
+
+def _main(folder: Path, out: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.argv = ["rank", *map(str, paths(folder, out))]
+    runpy.run_module("stages.rank", run_name="__main__", alter_sys=True)
+
+
+def test_two_processes_write_what_one_writes(folder: Path, processes: ForkServerContext) -> None:
+    write(folder / "train", np.concatenate([churches(), churches() // 2, 255 - churches()]))  # more than one block
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused.getsockname()[1]), "WORLD_SIZE": "2"}
+    started = [
+        processes.Process(target=_main, args=(folder, "two", {**where, "RANK": number, "LOCAL_RANK": number}))
+        for number in ("0", "1")
+    ]
+    for process in started:
+        process.start()
+    rank.main(*paths(folder, "one"))
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+    one, two = ({name: (folder / out / name).read_bytes() for name in OUTPUTS} for out in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"rank.best": 13}, StageError, "rank.best = 13: .*samples.npy has 12 samples"),
+        ({"rank.flag_rate": 0.0}, ConfigError, "rank.flag_rate = 0.0: input should be greater than 0"),
+        ({"rank.input_size": 8}, ConfigError, "rank.input_size = 8: input should be greater than or equal to 32"),
+    ],
+)
+def test_what_cannot_be_ranked_is_one_line(
+    folder: Path, write_params: WriteParams, change: dict, error: type[Exception], message: str
+) -> None:
+    write_params({**SMALL, **change})
+    with pytest.raises(error, match=message):
+        rank.main(*paths(folder, "out"))
+    assert not (folder / "out").exists()
+
+
+def test_too_few_images_are_refused(folder: Path) -> None:
+    write(folder / "val", unseen()[:2])
+    with pytest.raises(StageError, match=r"val.npy: 2 images, near duplicates not counted; rank needs 3"):
+        rank.main(*paths(folder, "out"))

@@ -1,0 +1,258 @@
+"""Weights for other programs and from them: the same images from the same noise."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from conftest import WriteParams
+from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+from test_evaluation_stages import FIGURES
+from test_rank_stage import OUTPUTS, unseen, write, write_twins
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from trainers import churches
+
+from ddpm.config import parse
+from ddpm.diffusion.denoiser import PredictorConfig
+from ddpm.diffusion.schedule import DiffusionConfig
+from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.sampling.samplers import SamplerConfig
+from stages.evaluate import stage as evaluate
+from stages.interpolate import stage as interpolate
+from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.rank import stage as rank
+from stages.sample import stage as sample
+from stages.shared.formats import read_safetensors, write_safetensors
+from stages.shared.model import Model, Sampling, load_model
+from tools import export, import_diffusers
+from tools.diffusers_names import CONVENTIONS, FIXED
+
+SIZE, STEPS = 32, 40
+ENDS = {"": ".npy", "_index": ".csv"}
+
+
+def network(**changes: Any) -> UNet:
+    values = {
+        "channels": 16, "multipliers": [1, 2], "attention": [16], "blocks": 1, "dropout": 0.0, "patch": 2, "groups": 8,
+        "conditional": False, "initial": "zero",
+    }  # fmt: skip
+    made = UNet(parse(UNetConfig, {**values, **changes}, "network"), SIZE, 3)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    return made
+
+
+@pytest.fixture
+def written(write_params: WriteParams, tmp_path: Path) -> Any:
+    """Write random weights of a network, and give the file."""
+    write_params({"model": "smoke", "extract.size": SIZE})
+
+    def write(target: str = "x0", schedule: str = "linear", **changes: Any) -> Path:
+        made = network(**changes)
+        settings = {
+            "network": asdict(made.config),
+            "recipe": {"target": target},
+            "diffusion": {"steps": STEPS, "schedule": schedule, "beta_start": 1e-4, "beta_end": 0.02},
+            "size": SIZE,
+            "image_recipe": "any",
+            "classes": ["church", "tower", "bridge"],
+        }
+        write_safetensors(tmp_path / "weights.safetensors", made.state_dict(), settings)
+        return tmp_path / "weights.safetensors"
+
+    return write
+
+
+def loaded(file: Path) -> Model:
+    return load_model(file, read_params(), torch.device("cpu"), "float32")
+
+
+def drawn(model: Model, sampler: str, steps: int, *, clip: bool) -> Tensor:
+    """Three images, from noise of one generator, which is asked as diffusers' pipelines ask it."""
+    generator, patch = torch.Generator().manual_seed(5), model.network.config.patch
+
+    def noise() -> Tensor:
+        shape = (3, 3 * patch**2, SIZE // patch, SIZE // patch)
+        return pixel_shuffle(torch.randn(shape, generator=generator), patch)
+
+    how = Sampling(PredictorConfig(clip=clip), parse(SamplerConfig, {"sampler": sampler, "steps": steps}, "sampler"))
+    return model.sample(how, noise(), noise, lambda *_: None)
+
+
+def exported(file: Path, folder: Path) -> Path:
+    """What `export` writes for diffusers alone; ONNX takes ten seconds."""
+    _, settings = read_safetensors(file)
+    diffusion = parse(DiffusionConfig, settings["diffusion"], "diffusion")
+    export.pipeline_of(loaded(file), diffusion, read_params()).save_pretrained(folder)
+    return folder
+
+
+def opened(folder: Path) -> DDPMPipeline:
+    pipeline = DDPMPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(("target", "schedule"), [("x0", "linear"), ("eps", "linear"), ("v", "cosine")])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_pipeline_draws_our_images(written: Any, tmp_path: Path, target: str, schedule: str, patch: int) -> None:
+    file = written(target, schedule, patch=patch)
+    exported(file, tmp_path / "out")
+    pipeline = opened(tmp_path / "out")
+    for steps in (STEPS, 5):
+        generator = torch.Generator().manual_seed(5)
+        given = pipeline(3, generator, num_inference_steps=steps, output_type="np").images
+        found = pixel_shuffle(torch.from_numpy(given).permute(0, 3, 1, 2), patch)
+        expected = (drawn(loaded(file), "ancestral", steps, clip=True) / 2 + 0.5).clamp(0, 1)
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "scheduler"), [("ddim", DDIMScheduler), ("dpmpp_2m", DPMSolverMultistepScheduler)])
+def test_other_schedulers_draw_our_images(written: Any, tmp_path: Path, name: str, scheduler: Any) -> None:
+    file = written()
+    exported(file, tmp_path / "out")
+    pipeline = opened(tmp_path / "out")
+    steps = scheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    steps.set_timesteps(5)
+    xt = torch.randn(3, 12, SIZE // 2, SIZE // 2, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        for t in steps.timesteps:
+            xt = steps.step(pipeline.unet(xt, t).sample, t, xt).prev_sample
+    assert torch.allclose(pixel_shuffle(xt, 2), drawn(loaded(file), name, 5, clip=False), atol=1e-4)
+
+
+def test_onnx_takes_any_number_of_images(written: Any, tmp_path: Path) -> None:
+    """And the classes of a conditional network."""
+    file = written(conditional=True)
+    export.main(file, tmp_path / "out")
+    inputs = {"xt": torch.randn(5, 3, SIZE, SIZE), "t": torch.arange(5), "label": torch.tensor([0, 1, 2, 3, 3])}
+    session = onnxruntime.InferenceSession(tmp_path / "out/network.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+    with torch.inference_mode():
+        expected = loaded(file).network(*inputs.values())
+        theirs = opened(tmp_path / "out").unet(
+            pixel_unshuffle(inputs["xt"], 2), inputs["t"], class_labels=inputs["label"]
+        )
+    assert np.abs(found - expected.numpy()).max() < 1e-4
+    assert torch.allclose(pixel_shuffle(theirs.sample, 2), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"patch": 1}, {"conditional": True, "target": "eps", "schedule": "cosine"}])
+def test_there_and_back(written: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Tensors and all that an image depends on stay; the images are made by the recipe of params.yaml."""
+    file = written(**changes)
+    exported(file, tmp_path / "out")
+    import_diffusers.main(tmp_path / "out", tmp_path / "back.safetensors")
+    (before, settings), (after, found) = read_safetensors(file), read_safetensors(tmp_path / "back.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert found["diffusion"] == pytest.approx(settings["diffusion"])
+    assert found["recipe"] == settings["recipe"]
+    assert found["image_recipe"].startswith(f"{SIZE}-center_crop-")
+    one, other = (drawn(loaded(each), "ddim", 5, clip=True) for each in (file, tmp_path / "back.safetensors"))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def write_as_google(unet: UNet2DModel, folder: Path) -> None:
+    """As diffusers' first checkpoints lay on the hub: all in one folder, with attention's older names, pickled."""
+    folder.mkdir()
+    newer = {"dropout", "downsample_type", "upsample_type", "attn_norm_num_groups", "num_class_embeds", "add_attention"}
+    config = {name: value for name, value in unet.config.items() if name not in newer and name[0] != "_"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "scheduler_config.json").write_text(json.dumps({"beta_schedule": "linear", "clip_sample": True}))
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = unet.state_dict().items()
+    older = {re.sub("|".join(names), lambda name: names[name[0]], key): value for key, value in tensors}
+    torch.save(older, folder / "diffusion_pytorch_model.bin")
+
+
+def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
+    write_params: WriteParams, trunk: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Imported, then sampled, interpolated, ranked and evaluated beside drawn churches."""
+    short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.pairs": 10}
+    write_params({"model": "smoke", "extract.filter": "bilinear", "sample.steps": 3, "sample.count": 12, **short})
+    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    shape = {**FIXED, **CONVENTIONS["tensorflow"], **blocks}
+    unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **shape).eval()
+    write_as_google(unet, Path("theirs"))
+    import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
+    write(Path("train"), churches())
+    write(Path("val"), unseen())
+    write_twins(Path("duplicates.csv"))
+    write_safetensors(Path("trunk"), trunk, {"net": "alex"})
+
+    with torch.inference_mode():
+        x, t = torch.randn(2, 3, 48, 48), torch.tensor([3, 977])
+        assert torch.allclose(loaded(Path("theirs.safetensors")).network(x, t), unet(x, t).sample, atol=1e-5)
+
+    sample.main(Path("theirs.safetensors"), changes={})
+    sets = {f"{name}{kind}": Path(f"{name}{end}") for name in ("train", "val") for kind, end in ENDS.items()}
+    interpolate.main(Path("theirs.safetensors"), trunk=Path("trunk"), changes={}, **sets)
+    ours = [Path("samples.npy"), Path("samples.csv"), *sets.values()]
+    rank.main(*ours, Path("duplicates.csv"), Path("trunk"), *map(Path, OUTPUTS))
+    evaluate.main(*ours, Path("trunk"), Path("evaluate.json"), *(Path(f"{name}.png") for name in FIGURES))
+    assert len(json.loads(Path("interpolate.json").read_text())["noise"]) > 1
+    assert len(pd.read_csv("neighbours.csv")) == 12
+    assert json.loads(Path("evaluate.json").read_text())["samples"]["kid_alexnet"]["n"] == 12
+
+
+def test_missing_weights_are_not_made_up(written: Any, tmp_path: Path) -> None:
+    """diffusers would go on with random ones."""
+    exported(written(), tmp_path / "out")
+    file = tmp_path / "out/unet/diffusion_pytorch_model.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if name != "conv_out.bias"}, file)
+    with pytest.raises(StageError, match=r"the weights aren't those of config.json: missing_keys conv_out\.bias"):
+        import_diffusers.main(tmp_path / "out", tmp_path / "back.safetensors")
+    assert not (tmp_path / "back.safetensors").exists()
+
+
+def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
+    file = written()
+    metrics = {"evaluate": {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    export.main(file, tmp_path / "out", metrics=tmp_path / "metrics.json")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| kid_alexnet | 0.0300 | -0.0100 to 0.0700 | 64 |" in text
+    assert "pixel_shuffle(patches, 2)" in text
+    assert "SHA-256 of the weights: `" in text
+
+
+def test_nothing_is_overwritten(written: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StageError, match="exists; name another folder"):
+        export.main(written(), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "message"),
+    [
+        ("unet/config.json", "act_fn", "gelu", "act_fn = 'gelu': our network has 'silu'"),
+        ("unet/config.json", "in_channels", 4, "in_channels = 4, out_channels = 12: must be equal"),
+        ("unet/config.json", "up_block_types", ["UpBlock2D", "UpBlock2D"], "must be DownBlock2D, AttnDownBlock2D"),
+        ("unet/config.json", "layers_per_block", 2, "size mismatch for"),
+        ("unet/config.json", "freq_shift", 1, "'freq_shift': 1, 'downsample_padding': 1, 'norm_eps': 1e-05}: must be"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "sigmoid", "must be one of linear, squaredcos_cap_v2"),
+        ("scheduler/scheduler_config.json", "trained_betas", [0.1], "trained_betas is set"),
+    ],
+)
+def test_what_our_network_can_t_be_is_one_line(
+    written: Any, tmp_path: Path, file: str, name: str, value: object, message: str
+) -> None:
+    exported(written(), tmp_path / "out")
+    path = tmp_path / "out" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(StageError, match=message) as error:
+        import_diffusers.main(tmp_path / "out", tmp_path / "back.safetensors")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "back.safetensors").exists()

@@ -1,0 +1,1 @@
+"""Commands that are no stages: export, import, one page to send, tables."""

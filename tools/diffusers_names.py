@@ -1,0 +1,141 @@
+"""A network and its schedule in the words of diffusers, and back."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ddpm.config import ConfigError, parse
+from ddpm.diffusion.schedule import DiffusionConfig
+from ddpm.networks.unet import UNetConfig
+
+TARGETS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+FIXED = {
+    "flip_sin_to_cos": False,
+    "time_embedding_type": "positional",
+    "center_input_sample": False,
+    "mid_block_scale_factor": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "attn_norm_num_groups": None,
+    "class_embed_type": None,
+}
+"""What our network is, in `UNet2DModel`'s arguments; it knows no other."""
+CONVENTIONS = {
+    "torch": {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5},
+    "tensorflow": {"freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6},
+}
+
+
+def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, Any]:
+    """The arguments of the `UNet2DModel` that takes our weights as they are.
+
+    It sees what ours sees behind its first step: images of `size` / patch pixels and 3 patch^2 channels.
+    """
+    attended = [resolution in network.attention for resolution in network.ladder(size)]
+    channels = 3 * network.patch**2
+    return {
+        **FIXED,
+        **CONVENTIONS[network.conventions],
+        "sample_size": size // network.patch,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": [network.channels * multiplier for multiplier in network.multipliers],
+        "layers_per_block": network.blocks,
+        "down_block_types": [_block("Down", attention) for attention in attended],
+        "up_block_types": [_block("Up", attention) for attention in reversed(attended)],
+        "dropout": network.dropout,
+        "norm_num_groups": network.groups,
+        "num_class_embeds": classes + 1 if network.conditional else None,
+    }
+
+
+def _block(side: str, attention: bool) -> str:
+    return f"{'Attn' if attention else ''}{side}Block2D"
+
+
+def scheduler_arguments(diffusion: DiffusionConfig, target: str, *, clip: bool, variance: str) -> dict[str, Any]:
+    """The arguments of the `DDPMScheduler`; its strides start at T - 1, as ours do."""
+    return {
+        "num_train_timesteps": diffusion.steps,
+        "beta_schedule": SCHEDULES[diffusion.schedule],
+        "beta_start": diffusion.beta_start * 1000 / diffusion.steps,
+        "beta_end": diffusion.beta_end * 1000 / diffusion.steps,
+        "variance_type": f"fixed_{variance}",
+        "clip_sample": clip,
+        "prediction_type": TARGETS[target],
+        "timestep_spacing": "trailing",
+    }
+
+
+def network_of(arguments: Mapping[str, Any]) -> tuple[UNetConfig, int, int]:
+    """The network that those arguments describe, the size of its images, and the number of its classes.
+
+    Raises:
+        ConfigError: naming an argument that our network can't follow.
+    """
+    for name, value in FIXED.items():
+        if arguments[name] != value:
+            raise ConfigError(f"{name} = {arguments[name]!r}: our network has {value!r}")
+    known = [name for name, values in CONVENTIONS.items() if values.items() <= arguments.items()]
+    if not known:
+        found = {name: arguments[name] for name in CONVENTIONS["torch"]}
+        raise ConfigError(f"{found}: must be {' or '.join(map(str, CONVENTIONS.values()))}")
+    if not isinstance(arguments["sample_size"], int):
+        raise ConfigError(f"sample_size = {arguments['sample_size']}: must be a number of pixels")
+    patch = math.isqrt(arguments["in_channels"] // 3)
+    if arguments["in_channels"] != 3 * patch**2 or arguments["out_channels"] != arguments["in_channels"]:
+        both = f"in_channels = {arguments['in_channels']}, out_channels = {arguments['out_channels']}"
+        raise ConfigError(f"{both}: must be equal, and 3, or 12, 27, ... for images in patches")
+    size, widths = patch * arguments["sample_size"], arguments["block_out_channels"]
+    downs, ups = arguments["down_block_types"], arguments["up_block_types"]
+    blocks = {_block("Down", attention): attention for attention in (False, True)}
+    if not set(downs) <= blocks.keys() or ups != [_block("Up", blocks[name]) for name in reversed(downs)]:
+        raise ConfigError(f"down_block_types = {downs}, up_block_types = {ups}: must be {', '.join(blocks)} and alike")
+    ladder = [arguments["sample_size"] // 2**level for level in range(len(widths))]
+    uneven = [width for width in widths if width % widths[0]]
+    if uneven:
+        raise ConfigError(f"block_out_channels = {widths}: must be multiples of the first")
+    rows = arguments["num_class_embeds"]
+    values = {
+        "channels": widths[0],
+        "multipliers": [width // widths[0] for width in widths],
+        "attention": [resolution for resolution, name in zip(ladder, downs, strict=True) if blocks[name]],
+        "blocks": arguments["layers_per_block"],
+        "dropout": arguments["dropout"],
+        "patch": patch,
+        "groups": arguments["norm_num_groups"],
+        "conditional": rows is not None,
+        "initial": "zero",
+        "conventions": known[0],
+    }
+    return parse(UNetConfig, values, "the network"), size, rows - 1 if rows else 0
+
+
+def diffusion_of(arguments: Mapping[str, Any]) -> tuple[DiffusionConfig, str]:
+    """The schedule and the target that a scheduler's arguments describe.
+
+    Raises:
+        ConfigError: naming an argument that ours can't follow.
+    """
+    schedules = {theirs: ours for ours, theirs in SCHEDULES.items()}
+    targets = {theirs: ours for ours, theirs in TARGETS.items()}
+    for name, known in (("beta_schedule", schedules), ("prediction_type", targets)):
+        if arguments[name] not in known:
+            raise ConfigError(f"{name} = {arguments[name]!r}: must be one of {', '.join(known)}")
+    for name in ("trained_betas", "rescale_betas_zero_snr"):
+        if arguments.get(name):
+            raise ConfigError(f"{name} is set: our schedules are linear and cosine as they are")
+    steps = arguments["num_train_timesteps"]
+    values = {
+        "steps": steps,
+        "schedule": schedules[arguments["beta_schedule"]],
+        "beta_start": arguments["beta_start"] * steps / 1000,
+        "beta_end": arguments["beta_end"] * steps / 1000,
+    }
+    return parse(DiffusionConfig, values, "the schedule"), targets[arguments["prediction_type"]]

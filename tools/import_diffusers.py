@@ -1,0 +1,74 @@
+"""A checkpoint of diffusers as weights that our stages take: to sample, interpolate, rank and evaluate."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ddpm.config import ConfigError
+from ddpm.networks.unet import UNet
+from stages.extract.stage import ExtractConfig
+from stages.kit.command import run
+from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.shared.formats import write_safetensors
+from tools.diffusers_names import diffusion_of, network_of
+
+try:
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.utils import logging
+except ImportError as error:
+    MISSING: str | None = str(error)
+else:
+    MISSING = None
+
+
+def main(folder: Path, weights: Path) -> str:
+    """Convert FOLDER, a `DDPMPipeline` that was saved, to the file WEIGHTS.
+
+    A checkpoint google/ddpm-*, whose parts lie in one folder, is one too. Its images count as made by the section
+    `extract` of params.yaml, so that they are compared with images made so. Of a
+    network with classes the last one is taken for no class, as ours has it.
+    """
+    if MISSING:
+        raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
+    logging.set_verbosity_error()
+    try:
+        unet, scheduler = (folder / name if (folder / name).is_dir() else folder for name in ("unet", "scheduler"))
+        network, size, classes = network_of(UNet2DModel.from_config(UNet2DModel.load_config(unet)).config)
+        diffusion, target = diffusion_of(DDPMScheduler.from_pretrained(scheduler).config)
+        tensors = weights_in(unet)
+        UNet(network, size, classes).load_state_dict(tensors)
+    except (ConfigError, RuntimeError, OSError, ValueError, SafetensorError) as error:
+        raise StageError(f"{folder}: {' '.join(map(str.strip, str(error).splitlines()[:2]))}") from None
+    recipe = read_params().section(ExtractConfig, "extract")
+    if recipe.size != size:
+        raise StageError(f"params.yaml: extract.size = {recipe.size}: {folder} draws images of {size} px; set that")
+    settings = {
+        "network": asdict(network),
+        "recipe": {"target": target},
+        "diffusion": asdict(diffusion),
+        "size": size,
+        "image_recipe": recipe.name,
+        "classes": [f"class {number}" for number in range(classes)],
+    }
+    write_safetensors(weights, tensors, settings)
+    return f"a network for {size} px in {weights}; `python -m stages.sample {weights}` draws with it"
+
+
+def weights_in(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the network in FOLDER, by the names that diffusers has for them today.
+
+    Raises:
+        ConfigError: they aren't those of config.json; what was missing would be random.
+    """
+    unet, loading = UNet2DModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys"):
+        if loading[kind]:
+            raise ConfigError(f"the weights aren't those of config.json: {kind} {min(loading[kind])}, ...")
+    return unet.state_dict()
+
+
+if __name__ == "__main__":
+    run("tools.import_diffusers", main)
