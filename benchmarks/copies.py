@@ -17,7 +17,7 @@ from ddpm.evaluation.copies import copy_distances, p_values, threshold
 from ddpm.evaluation.neighbours import nearest
 from ddpm.evaluation.perceptual import Metric, load_lpips
 from ddpm.pictures.codec import decode
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import numpy_stream
 from stages.rank.stage import CANDIDATES, bar
 from stages.shared.formats import read_safetensors
@@ -25,7 +25,7 @@ from stages.shared.lmdbs import read_lmdb
 
 DATA = Path(__file__).parents[1] / "data"
 PHOTOS = Path(__file__).parents[2] / "shared/data"
-RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="lanczos")
+RECIPE = Preprocessing(size=48, geometry="center_crop", filter="lanczos")
 RATE = 0.01
 Change = Callable[[np.ndarray], np.ndarray]
 

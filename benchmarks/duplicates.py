@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ddpm.pictures.codec import decode
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract.duplicates import RADIUS
 from stages.kit.progress import progress
 from stages.shared.lmdbs import read_lmdb
 
 PHOTOS = Path(__file__).parents[2] / "shared/data/photos_train_lmdb/data.mdb"
-RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="lanczos")
+RECIPE = Preprocessing(size=48, geometry="center_crop", filter="lanczos")
 Change = Callable[[Image.Image], Image.Image]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ddpm.drawing.scenes import draw_scene
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 
 SMALL = {
     "model": "smoke",
@@ -34,7 +34,7 @@ SMALL = {
     "runtime.save_every_seconds": 0,
 }
 
-RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="bilinear")
+RECIPE = Preprocessing(size=48, geometry="center_crop", filter="bilinear")
 
 
 @cache
@@ -51,7 +51,7 @@ def write_images(folder: Path, categories: tuple[str, ...] = ("church",)) -> Non
     rows = {"row": range(48), "category": [categories[label] for label in labels], "label": labels}
     broken = {"row": [None], "category": categories[-1:], "label": [len(categories) - 1]}
     table = pd.concat([pd.DataFrame(broken, dtype=object), pd.DataFrame(rows, dtype=object)])
-    table.assign(recipe=RECIPE.name).to_csv(folder / "train.csv", index=False)
+    table.assign(preprocessing=RECIPE.name).to_csv(folder / "train.csv", index=False)
 
 
 def arguments(out: Path) -> list[str]:

@@ -42,15 +42,17 @@ def main(folder: Path, weights: Path) -> str:
         UNet(network, size, classes).load_state_dict(tensors)
     except (ConfigError, RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise StageError(f"{folder}: {' '.join(map(str.strip, str(error).splitlines()[:2]))}") from None
-    recipe = read_params().section(ExtractConfig, "extract")
-    if recipe.size != size:
-        raise StageError(f"params.yaml: extract.size = {recipe.size}: {folder} draws images of {size} px; set that")
+    preprocessing = read_params().section(ExtractConfig, "extract")
+    if preprocessing.size != size:
+        raise StageError(
+            f"params.yaml: extract.size = {preprocessing.size}: {folder} draws images of {size} px; set that"
+        )
     settings = {
         "network": asdict(network),
         "recipe": {"target": target},
         "diffusion": asdict(diffusion),
         "size": size,
-        "image_recipe": recipe.name,
+        "image_recipe": preprocessing.name,
         "classes": [f"class {number}" for number in range(classes)],
     }
     write_safetensors(weights, tensors, settings)

@@ -1,4 +1,4 @@
-"""The one recipe from a picture of any size to a square: what training, ranking and evaluation see."""
+"""From a picture of any size to a square of pixels: what training, ranking and evaluation see."""
 
 import hashlib
 import json
@@ -16,11 +16,11 @@ Filter = Literal["bilinear", "bicubic", "lanczos"]
 Geometry = Literal["center_crop", "squash"]
 
 VERSION = 2
-"""Of what lies behind a recipe, decoding and arithmetic: this changes where that changes pixels. 1 was Pillow's."""
+"""Version of the decoding and resizing code. Increase it when a change alters pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ResizeRecipe:
+class Preprocessing:
     """`center_crop` cuts the central square of the short side, `squash` keeps all and lets the proportions go."""
 
     size: Annotated[int, Field(ge=32, le=1024)]  # pixels, width and height; AlexNet needs 32
@@ -35,8 +35,8 @@ class ResizeRecipe:
         return f"{self.size}-{self.geometry}-{self.filter}-{digest[:8]}"
 
 
-def resize(image: np.ndarray, recipe: ResizeRecipe) -> np.ndarray:
-    """Cut where the recipe says so, then resize once with an antialiased filter; nothing is random.
+def resize(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Cut where `preprocessing` says so, then resize once with an antialiased filter; nothing is random.
 
     The filters are Pillow's, in PyTorch's 8-bit arithmetic, which is three times as fast: within 2 levels of Pillow's
     result for squares, and else too except where a sharp edge overshoots the range. An odd margin loses its extra pixel
@@ -44,17 +44,17 @@ def resize(image: np.ndarray, recipe: ResizeRecipe) -> np.ndarray:
 
     Args:
         image: uint8 `[H, W, 3]`, of any size.
-        recipe: size, geometry and filter.
+        preprocessing: size, geometry and filter.
 
     Returns:
         uint8 `[size, size, 3]`.
     """
     image = np.require(image, requirements="W")  # PyTorch has no read-only tensors
     height, width = image.shape[:2]
-    if recipe.geometry == "center_crop":
+    if preprocessing.geometry == "center_crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         image = image[top : top + side, left : left + side]
     batch = torch.from_numpy(image).permute(2, 0, 1)[None]
-    resized = interpolate(batch, (recipe.size, recipe.size), mode=recipe.filter, antialias=True)
+    resized = interpolate(batch, (preprocessing.size, preprocessing.size), mode=preprocessing.filter, antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()

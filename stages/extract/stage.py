@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ddpm.config import STRICT
 from ddpm.images import tile_grid
 from ddpm.pictures.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract.duplicates import RADIUS, drop, find_duplicates
 from stages.kit.errors import StageError
 from stages.kit.files import replacing, require_space
@@ -37,8 +37,8 @@ FIGURE_SCALE = 3
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExtractConfig(ResizeRecipe):
-    """The resize recipe, how much of a split may be unusable, and what is done about duplicates."""
+class ExtractConfig(Preprocessing):
+    """The preprocessing, how much of a split may be unusable, and what is done about duplicates."""
 
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     dedupe: Literal["report", "drop"]
@@ -61,7 +61,7 @@ class Run(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A line of the index, which has its row before and its recipe behind."""
+    """A line of the index, which has its row before and its preprocessing behind."""
 
     key: str
     category: str
@@ -192,9 +192,9 @@ def extract_run(run: Run, config: ExtractConfig) -> Result:
     return Result(np.array(images, np.uint8).reshape(-1, config.size, config.size, 3), records, rest)
 
 
-def _table(records: list[Record], recipe: str) -> pd.DataFrame:
+def _table(records: list[Record], preprocessing: str) -> pd.DataFrame:
     """The index: good records are numbered as their images lie in the array."""
-    table = pd.DataFrame(records, columns=list(Record._fields)).assign(recipe=recipe)
+    table = pd.DataFrame(records, columns=list(Record._fields)).assign(preprocessing=preprocessing)
     good = table["status"] == "ok"
     table.insert(0, "row", good.cumsum().sub(1).where(good))
     return table.astype(dict.fromkeys(("row", "source_width", "source_height"), "Int64"))

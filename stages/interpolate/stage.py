@@ -23,7 +23,7 @@ from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_animation, write_json, write_npy
-from stages.shared.images import image_set, open_images, require_one_recipe
+from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import SampleConfig, load_model
 
 T = TypeVar("T", np.ndarray, Tensor)
@@ -60,8 +60,8 @@ def main(
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
-    recipe = {weights: model.image_recipe}
-    real = open_real(backbone, images, recipe, config, device)
+    preprocessing = {weights: model.preprocessing}
+    real = open_real(backbone, images, preprocessing, config, device)
     noise = between_noises(model, params, config, device)
     found: dict[str, Any] = {}
     if real:
@@ -97,7 +97,7 @@ def open_real(
     config: InterpolateConfig,
     device: torch.device,
 ) -> Real | None:
-    """What is measured with; `model` has the recipe of images that it takes.
+    """What is measured with; `model` has the preprocessing of the images that it draws.
 
     Raises:
         StageError: one of the paths is missing, what they name doesn't belong together, or is too little.
@@ -108,7 +108,7 @@ def open_real(
         raise StageError("--backbone and --images go together")
     (train, train_index), (val, val_index) = image_set(images, "train"), image_set(images, "val")
     seen, unseen = open_images(train, train_index), open_images(val, val_index)
-    require_one_recipe({train_index: seen.recipe, val_index: unseen.recipe, **model})
+    require_one_preprocessing({train_index: seen.preprocessing, val_index: unseen.preprocessing, **model})
     wanted = 2 * config.pairs
     if config.pairs < 2 or len(unseen.array) < wanted:
         most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"

@@ -26,7 +26,7 @@ from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.figures import HELD_OUT, SAMPLES, save_figure
 from stages.shared.formats import write_csv, write_json
-from stages.shared.images import image_set, open_images, read_index, require_one_recipe
+from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import Model, load_model, model_sampling
 
 BATCH = 64
@@ -55,7 +55,7 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     model = load_model(weights, params, device, "float32")
     val, val_index = image_set(images, "val")
     opened = open_images(val, val_index)
-    require_one_recipe({weights: model.image_recipe, val_index: opened.recipe})
+    require_one_preprocessing({weights: model.preprocessing, val_index: opened.preprocessing})
     if len(opened.array) < 2:
         raise StageError(f"{val}: {len(opened.array)} image; at least 2 are needed")
     order = numpy_stream(config.seed, "likelihood: images").permutation(len(opened.array))

@@ -25,7 +25,7 @@ from stages.kit.state import run_folder
 from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_animation, write_csv, write_png, write_safetensors
-from stages.shared.images import image_set, open_images, read_index, require_one_recipe
+from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import SampleConfig
 
 ROWS = 4
@@ -58,7 +58,7 @@ def main(
     with distributed():
         with together():
             drawing = prepare(weights, read_params({"sample": changes}))
-            real = first_images(images, {weights: drawing.model.image_recipe}) if images else None
+            real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"
         with run_folder(root, drawing.identity, "drawing the same images") as folder:
@@ -83,14 +83,16 @@ class Shown(NamedTuple):
 
 
 def first_images(folder: Path, model: Mapping[Path, str]) -> Shown:
-    """`ROWS` images: the first of each category, then the second of each, and so on; `model` has the recipe it takes.
+    """`ROWS` images: the first of each category, then the second of each, and so on.
+
+    `model` has the preprocessing of the images that it draws.
 
     Raises:
         StageError: array and table don't belong together, or not to the model.
     """
     path, index = image_set(folder, "train")
     real = open_images(path, index)
-    require_one_recipe({index: real.recipe, **model})
+    require_one_preprocessing({index: real.preprocessing, **model})
     table = read_index(index)
     table = table.assign(turn=table.groupby("label").cumcount()).sort_values(["turn", "label"])[:ROWS]
     return Shown(real.array[table["row"].to_numpy()], list(table["category"]))
@@ -99,7 +101,7 @@ def first_images(folder: Path, model: Mapping[Path, str]) -> Shown:
 def index_table(drawing: Drawing) -> pd.DataFrame:
     """One row for each image."""
     rows, model = range(drawing.config.count), drawing.model
-    table = {"row": rows, "seed": drawing.config.seed, "recipe": model.image_recipe}
+    table = {"row": rows, "seed": drawing.config.seed, "preprocessing": model.preprocessing}
     if model.classes:
         table["category"] = [model.classes[label] for label in drawing.labels(rows)]
     return pd.DataFrame(table)

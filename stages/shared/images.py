@@ -1,4 +1,4 @@
-"""An array of images with its table: how many there are, and the recipe that they were made by."""
+"""An array of images with its table: how many there are, and the preprocessing that made them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +26,10 @@ def image_set(folder: Path, name: str) -> ImageSet:
 
 
 class Images(NamedTuple):
-    """uint8 `[N, size, size, 3]`, read from disk where it is used, and the name of the recipe that made it."""
+    """uint8 `[N, size, size, 3]`, read from disk where it is used, and the name of the preprocessing that made it."""
 
     array: np.ndarray
-    recipe: str
+    preprocessing: str
 
 
 def open_images(path: Path, index: Path) -> Images:
@@ -40,12 +40,12 @@ def open_images(path: Path, index: Path) -> Images:
     """
     array = np.load(path, mmap_mode="r")
     table = read_index(index)
-    recipes = table["recipe"].unique()
-    if len(table) != len(array) or len(recipes) != 1:
+    kinds = table["preprocessing"].unique()
+    if len(table) != len(array) or len(kinds) != 1:
         raise StageError(
-            f"{path} has {len(array)} images, {index} says {len(table)} by {len(recipes)} recipes: make both anew"
+            f"{path} has {len(array)} images, {index} says {len(table)} prepared in {len(kinds)} ways: make both anew"
         )
-    return Images(array, recipes[0])
+    return Images(array, kinds[0])
 
 
 def read_index(index: Path) -> pd.DataFrame:
@@ -59,23 +59,25 @@ def read_index(index: Path) -> pd.DataFrame:
 
 
 def open_alike(pairs: Mapping[Path, Path]) -> list[np.ndarray]:
-    """Open arrays by their tables, as `open_images` does, that are to be compared: all made by one recipe.
+    """Open arrays by their tables, as `open_images` does, that are to be compared: all prepared alike.
 
     Raises:
         StageError: naming two tables that differ.
     """
     opened = {index: open_images(path, index) for path, index in pairs.items()}
-    require_one_recipe({index: images.recipe for index, images in opened.items()})
+    require_one_preprocessing({index: images.preprocessing for index, images in opened.items()})
     return [images.array for images in opened.values()]
 
 
-def require_one_recipe(recipes: Mapping[Path, str]) -> None:
-    """Fail where two recipes differ; the paths are for the message.
+def require_one_preprocessing(preprocessing: Mapping[Path, str]) -> None:
+    """Fail where two sets were prepared differently; the paths are for the message.
 
     Raises:
         StageError: naming two of them.
     """
-    (first, recipe), *others = recipes.items()
+    (first, first_kind), *others = preprocessing.items()
     for name, other in others:
-        if other != recipe:
-            raise StageError(f"{first}: images made by {recipe}, {name}: by {other}; `dvc repro` makes them alike")
+        if other != first_kind:
+            raise StageError(
+                f"{first}: images prepared by {first_kind}, {name}: by {other}; `dvc repro` makes them alike"
+            )

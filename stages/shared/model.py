@@ -89,7 +89,7 @@ class Model:
     target: Target
     precision: torch.dtype
     shape: tuple[int, int, int]
-    image_recipe: str
+    preprocessing: str
     classes: list[str]
 
     def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
@@ -153,6 +153,6 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
         target=settings["recipe"]["target"],
         precision=choose_precision(precision, device),
         shape=(3, settings["size"], settings["size"]),
-        image_recipe=settings["image_recipe"],
+        preprocessing=settings["image_recipe"],
         classes=settings["classes"],
     )

@@ -62,7 +62,7 @@ def prepare(images: Path, index: Path) -> Job:
     diffusion = params.section(DiffusionConfig, "diffusion")
     config = params.section(TrainConfig, "train")
     runtime = params.section(RuntimeConfig, "runtime")
-    data, image_recipe = open_images(images, index)
+    data, preprocessing = open_images(images, index)
     if shape.conditional and not recipe.label_dropout:
         name = f"params.yaml: models.{top.model}.recipe.label_dropout"
         raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")
@@ -81,7 +81,7 @@ def prepare(images: Path, index: Path) -> Job:
         "train": asdict(config),
         "seed": top.seed,
         "size": data.shape[1],
-        "image_recipe": image_recipe,
+        "image_recipe": preprocessing,  # the name that files of weights have for it
         "classes": classes,
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddpm.config import ConfigError, parse
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 
 FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
 
 
 def recipe(size=48, geometry="center_crop", filter_name="lanczos"):
-    return ResizeRecipe(size=size, geometry=geometry, filter=filter_name)
+    return Preprocessing(size=size, geometry=geometry, filter=filter_name)
 
 
 @settings(max_examples=80, deadline=None)
@@ -68,4 +68,4 @@ def test_the_name_tells_recipes_apart():
 def test_impossible_recipes_are_named(key, value):
     values = {"size": 48, "geometry": "center_crop", "filter": "lanczos", key: value}
     with pytest.raises(ConfigError, match=rf"extract\.{key} = "):
-        parse(ResizeRecipe, values, "extract")
+        parse(Preprocessing, values, "extract")

@@ -16,7 +16,7 @@ from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.drawing.scenes import draw_scene
 from ddpm.images import to_uint8
 from ddpm.networks.unet import UNet, UNetConfig
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import word
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training.batches import Batches
@@ -118,7 +118,7 @@ def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:
 @pytest.mark.slow
 def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> None:
     """Nearer to one of them, by half and more, than any two of them are to each other."""
-    shape = ResizeRecipe(size=32, geometry="center_crop", filter="bilinear")
+    shape = Preprocessing(size=32, geometry="center_crop", filter="bilinear")
     scenes = np.stack([resize(np.asarray(draw_scene(0, "church", "train", i).image), shape) for i in range(16)])
     images = scenes.reshape(16, 8, 4, 8, 4, 3).mean((2, 4)).round().astype(np.uint8)
     recipe = {

@@ -13,7 +13,7 @@ from PIL import Image
 from ddpm.config import ConfigError
 from ddpm.drawing.scenes import FACTORS as FACTOR_COLUMNS
 from ddpm.pictures.codec import ENCODINGS, BadImage, decode
-from ddpm.pictures.resizing import ResizeRecipe, resize
+from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract import stage as extract
 from stages.fetch.stage import encode
 from stages.kit import workers as _workers
@@ -26,7 +26,7 @@ OUTS = [
     Path(name)
     for name in ("train.npy", "val.npy", "train.csv", "val.csv", "duplicates.csv", "extract.json", "extract.png")
 ]
-RECIPE = ResizeRecipe(size=48, geometry="center_crop", filter="lanczos")
+RECIPE = Preprocessing(size=48, geometry="center_crop", filter="lanczos")
 
 
 def picture(index, size=(300, 256)):

@@ -55,7 +55,7 @@ def write(path: Path, images: np.ndarray) -> None:
     """An array and its table."""
     np.save(path.with_suffix(".npy"), images.astype(np.uint8))
     table = pd.DataFrame({"row": range(len(images)), "key": [f"0{i}" for i in range(len(images))]})
-    table.assign(category="church", recipe=RECIPE.name).to_csv(path.with_suffix(".csv"), index=False)
+    table.assign(category="church", preprocessing=RECIPE.name).to_csv(path.with_suffix(".csv"), index=False)
 
 
 def write_twins(path: Path, *pairs: tuple[int, str, int]) -> None:
