@@ -5,13 +5,6 @@ PYTHON ?= python3
 # Each command of the environment starts others by name: dvc starts python, for one.
 repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# What the committed numbers were computed with: with AVX2, processors round alike whatever else they have.
-ifeq ($(shell uname -m),x86_64)
-repro: export ATEN_CPU_CAPABILITY := avx2
-repro: export ONEDNN_MAX_CPU_ISA := AVX2
-repro: export OPENBLAS_CORETYPE := Haswell
-endif
-
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
@@ -25,7 +18,7 @@ help:  ## list the targets
 
 repro: .venv/installed  ## set up, then run every stage that is out of date
 	dvc repro
-	@python -m stages._summary reports/metrics.json reports/index.html
+	@python -m tools.summary reports/metrics.json reports/index.html
 
 test: .venv/installed  ## set up, then check style and types and run all tests
 	ruff check .

@@ -112,43 +112,60 @@ def shown(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def file_of(module: str) -> Path:
+    """Where `module` or package lies, relative to the repository."""
+    path = Path(module.replace(".", "/"))
+    return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+
+
 def imports_of(module: str) -> set[str]:
     """Names of our modules that `module` imports itself."""
-    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / file_of(module)).read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    names = [name for name in names if (ROOT / f"{name.replace('.', '/')}.py").exists()]
-    return {name for name in names if name.startswith(("ddpm.", "stages."))}
+    ours = {name for name in names if name.startswith(("ddpm.", "stages.", "tools."))}
+    return {name for name in ours if (ROOT / f"{name.replace('.', '/')}.py").exists()}
 
 
 def modules(package: str) -> list[str]:
-    """The modules of `package`, sorted."""
-    return sorted(f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__")
+    """The modules of `package` and of the packages in it, sorted."""
+    paths = [path.relative_to(ROOT) for path in (ROOT / package.replace(".", "/")).rglob("*.py") if path.stem != "__init__"]
+    return sorted(".".join(path.with_suffix("").parts) for path in paths)
+
+
+def room(module: str) -> str:
+    """The package in `ddpm`, `stages` or `tools` that `module` lies in, or its own name where it lies in none."""
+    return module.split(".")[1]
 
 
 def graph(package: str) -> str:
-    """Mermaid of the imports inside `package`, without those that a longer way shows as well."""
-    edges = {module: imports_of(module) & set(modules(package)) for module in modules(package)}
+    """Mermaid of the imports between the rooms of `package`, without those that a longer way shows as well."""
+    edges: dict[str, set[str]] = {}
+    for module in modules(package):
+        targets = {room(target) for target in imports_of(module) if target.startswith(f"{package}.")}
+        edges.setdefault(room(module), set()).update(targets - {room(module)})
     lines = ["```mermaid", "flowchart LR"]
-    for module, targets in edges.items():
+    for name, targets in sorted(edges.items()):
         beyond = set().union(*(reached(edges, target) for target in targets))
-        lines += [f"\t{module.split('.')[1]} --> {target.split('.')[1]}" for target in sorted(targets - beyond)]
+        lines += [f"\t{name} --> {target}" for target in sorted(targets - beyond)]
     return "\n".join([*lines, "```"])
 
 
-def reached(edges: Mapping[str, set[str]], module: str) -> set[str]:
-    """What `module` imports, directly or not, but for itself."""
-    return edges[module].union(*(reached(edges, target) for target in edges[module]))
+def reached(edges: Mapping[str, set[str]], name: str) -> set[str]:
+    """What `name` imports, directly or not, but for itself."""
+    return edges[name].union(*(reached(edges, target) for target in edges[name]))
 
 
 def uses() -> str:
-    """A table of what each module of `stages` imports of `ddpm`."""
-    lines = ["| module of `stages` | imports of `ddpm` |", "|---|---|"]
-    for module in modules("stages"):
-        names = [name.split(".")[1] for name in imports_of(module) if name.startswith("ddpm.")]
-        lines.append(f"| `{module.split('.')[1]}` | {listed(names)} |")
+    """A table of the rooms of `ddpm` and the modules of `stages/shared` that each stage imports."""
+    lines = ["| stage | rooms of `ddpm` | modules of `stages/shared` |", "|---|---|---|"]
+    for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]:
+        names = set().union(*map(imports_of, modules(f"stages.{name}")))
+        rooms = {room(target) for target in names if target.startswith("ddpm.")}
+        shared = {target.rpartition(".")[2] for target in names if target.startswith("stages.shared.")}
+        lines.append(f"| `{name}` | {listed(rooms)} | {listed(shared)} |")
     return "\n".join(lines)
 
 
@@ -158,11 +175,11 @@ def stages() -> str:
     for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
         outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
         cells = (
-            [dep for dep in stage["deps"] if not dep.endswith(".py")],
+            [dep for dep in stage["deps"] if not dep.startswith(("ddpm", "stages"))],
             [next(iter(out)) if isinstance(out, dict) else out for out in outs],
             stage.get("params", []),
         )
-        lines.append(f"| [`{name}`](../stages/{name}.py) | {' | '.join(map(listed, cells))} |")
+        lines.append(f"| [`{name}`](../stages/{name}/stage.py) | {' | '.join(map(listed, cells))} |")
     return "\n".join(lines)
 
 
@@ -176,7 +193,6 @@ def architecture(text: str) -> str:
     for name, made in {
         "stages": stages(),
         "ddpm": graph("ddpm"),
-        "stage modules": graph("stages"),
         "uses": uses(),
     }.items():
         start, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
