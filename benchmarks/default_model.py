@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from ddpm.config import parse
-from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
+from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training.batches import Batches
 from ddpm.training.recipe import Recipe, TrainConfig

@@ -43,11 +43,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
 from ddpm.config import parse
-from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.images import to_uint8
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
+from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training.batches import Batches
 from ddpm.training.recipe import Recipe, TrainConfig

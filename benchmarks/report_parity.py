@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.training import report
 from ddpm.training.batches import Batches
-from ddpm.training.recipe import Recipe, TrainConfig, report_rate
+from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
 
@@ -87,7 +88,7 @@ def train_both(trainer: Trainer, state: TrainState, theirs: nn.Module, pairs: di
             break
     rates = []
     for epoch in range(STEPS * 8 // 64 + 1, EPOCHS):
-        rates.append((trainer.recipe.learning_rate * report_rate(epoch, EPOCHS), optimizer.param_groups[0]["lr"]))
+        rates.append((trainer.recipe.learning_rate * report.rate(epoch, EPOCHS), optimizer.param_groups[0]["lr"]))
         warm_up.step()
     print(f"\nLargest difference of the rates of all {EPOCHS} epochs: {max(abs(a - b) for a, b in rates):.1e}")
 

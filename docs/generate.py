@@ -131,7 +131,9 @@ def imports_of(module: str) -> set[str]:
 
 def modules(package: str) -> list[str]:
     """The modules of `package` and of the packages in it, sorted."""
-    paths = [path.relative_to(ROOT) for path in (ROOT / package.replace(".", "/")).rglob("*.py") if path.stem != "__init__"]
+    paths = [
+        path.relative_to(ROOT) for path in (ROOT / package.replace(".", "/")).rglob("*.py") if path.stem != "__init__"
+    ]
     return sorted(".".join(path.with_suffix("").parts) for path in paths)
 
 

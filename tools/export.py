@@ -71,7 +71,7 @@ def pipeline_of(model: Model, diffusion: DiffusionConfig, params: Params) -> Any
     size, classes = model.shape[1], len(model.classes)
     theirs: Any = UNet2DModel(**unet_arguments(network.config, size, classes))
     theirs.load_state_dict(network.state_dict())
-    arguments = scheduler_arguments(diffusion, model.target, clip=how.clip, variance=how.variance)
+    arguments = scheduler_arguments(diffusion, model.denoiser.target, clip=how.clip, variance=how.variance)
     return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))
 
 

@@ -1,86 +1,104 @@
-"""The one adapter between a network and the samplers: whatever the network predicts, they see (x_0, eps)."""
+"""The denoiser: a network with the meaning of its output, as one call from (x_t, t, label) to x_0, and its loss.
+
+What a network predicts, its *target*, is known here and nowhere else. To add one, write its entry in `TARGETS`.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT
-from ddpm.diffusion.process import Target, to_x0_eps
+from ddpm.diffusion.process import q_sample, simple_loss
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.networks.precision import autocast
 
-Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""(x_t `[B, C, H, W]`, t) to estimates of x_0 and eps, float32 of the same shape."""
+TargetName = Literal["eps", "v", "x0"]
+
+WeightingName = Literal["simple", "min_snr", "snr_plus_one"]
+
+MIN_SNR_LIMIT = 5.0
+"""gamma of Hang et al. 2023."""
+
+SNR_PLUS_ONE_LIMIT = 100.0
+"""Reached at a noise level of 0.1: without it, steps of almost no noise would rule."""
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x_t `[B, C, H, W]`, t `[B]`, label `[B]`) to an output of the shape of x_t."""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PredictorConfig:
-    """What is done to the network's output before a sampler sees it.
+class Target(NamedTuple):
+    """What a network puts out for x_t = signal * x_0 + noise * eps; signal and noise are `[B, 1, 1, 1]`.
 
-    `clip` keeps the estimate of x_0 in [-1, 1], without which an imperfect network drifts out of range. `threshold`
-    instead divides it by that quantile of its absolute values, image by image, where that exceeds 1 (Saharia et al.
-    2022, arXiv:2205.11487, "dynamic thresholding"). `guidance` is the weight w of classifier-free guidance (Ho &
-    Salimans 2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class.
+    `wanted` maps (x_0, eps, signal, noise) to the output that training asks for. `x0` maps (x_t, output, signal, noise)
+    to the estimate of x_0. `ratio` maps the signal-to-noise ratio `[B]` to the output's squared error over that of x_0.
     """
 
-    clip: bool = True
-    threshold: float | None = None
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError("threshold must be a quantile above 0, up to 1")
-        if self.guidance < 0:
-            raise ValueError("guidance must be at least 0")
+    wanted: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    ratio: Callable[[Tensor], Tensor]
 
 
-def make_predictor(
-    network: Network,
-    schedule: NoiseSchedule,
-    target: Target,
-    config: PredictorConfig,
-    *,
-    precision: torch.dtype,
-    label: Tensor | None = None,
-) -> Predict:
-    """Adapt `network`, trained for `target`.
+TARGETS: dict[TargetName, Target] = {
+    "eps": Target(
+        wanted=lambda x0, eps, signal, noise: eps,
+        x0=lambda xt, output, signal, noise: (xt - noise * output) / signal,
+        ratio=lambda snr: snr,
+    ),
+    "x0": Target(
+        wanted=lambda x0, eps, signal, noise: x0,
+        x0=lambda xt, output, signal, noise: output,
+        ratio=torch.ones_like,
+    ),
+    "v": Target(  # Salimans & Ho 2022, section 4
+        wanted=lambda x0, eps, signal, noise: signal * eps - noise * x0,
+        x0=lambda xt, output, signal, noise: signal * xt - noise * output,
+        ratio=lambda snr: snr + 1,
+    ),
+}
 
-    Args:
-        network: the trained network.
-        schedule: the schedule it was trained with.
-        target: what its output means.
-        config: what is done to it.
-        precision: of the network's convolutions and matrix products; all else is float32.
-        label: the class of each image of the batch, `[B]`, for a conditional network; none: no class. With
-            `config.guidance` other than 1 the network is asked with it and without.
+WEIGHTINGS: dict[WeightingName, Callable[[Tensor, Tensor], Tensor]] = {
+    "simple": lambda snr, ratio: ratio,
+    "min_snr": lambda snr, ratio: snr.clamp(max=MIN_SNR_LIMIT),
+    "snr_plus_one": lambda snr, ratio: (snr + 1).clamp(max=SNR_PLUS_ONE_LIMIT),
+}
+"""The weight of the squared error of x_0 `[B]`, from the signal-to-noise ratio and the target's `ratio` `[B]`.
+
+`simple` is the mean squared error of the target itself (Ho et al. section 3.4). The others are min(SNR, 5) (Hang et al.
+2023, arXiv:2303.09556) and SNR + 1, limited (Salimans & Ho 2022, arXiv:2202.00512, section 4), whatever the target.
+"""
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network that was or will be trained for `target` with the `weighting`, on the noise of `schedule`.
+
+    The network computes in the number format `precision`, all else in float32.
     """
 
-    def asked(xt: Tensor, ts: Tensor) -> Tensor:
-        with autocast(xt.device, precision):
-            output = network(xt, ts, label).float()
-            if label is None or config.guidance == 1:
-                return output
-            without = network(xt, ts, None).float()
-        return without + config.guidance * (output - without)
+    network: Network
+    schedule: NoiseSchedule
+    target: TargetName
+    weighting: WeightingName = "simple"
+    precision: torch.dtype = torch.float32
 
-    def predict(xt: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        ts = torch.full((len(xt),), t, device=xt.device)
-        x0, eps = to_x0_eps(target, schedule, xt, ts, asked(xt, ts))
-        if not config.clip and config.threshold is None:
-            return x0, eps
-        x0 = x0.clamp(-1, 1) if config.threshold is None else within_quantile(x0, config.threshold)
-        signal, noise = schedule.signal_noise(ts)
-        return x0, (xt - signal * x0) / noise  # eps that belongs to the new x_0
+    def __call__(self, xt: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """The estimate of x_0 for x_t `[B, C, H, W]` at t `[B]`, float32, of the class `label` `[B]`, or of none."""
+        return TARGETS[self.target].x0(xt, self._output(xt, t, label), *self.schedule.signal_noise(t))
 
-    return predict
+    def losses(self, x0: Tensor, t: Tensor, eps: Tensor, label: Tensor | None = None) -> Tensor:
+        """Equation (14) of each image, weighted, `[B]`: x_0 and standard normal eps `[B, C, H, W]`, t `[B]`."""
+        output = self._output(q_sample(self.schedule, x0, t, eps), t, label)
+        wanted = TARGETS[self.target].wanted(x0, eps, *self.schedule.signal_noise(t))
+        return self.loss_weight(t) * simple_loss(output, wanted)
 
+    def loss_weight(self, t: Tensor) -> Tensor:
+        """What the squared error of the network's output is multiplied with at t `[B]`, `[B]`."""
+        snr = self.schedule.snr(t)
+        ratio = TARGETS[self.target].ratio(snr)
+        return WEIGHTINGS[self.weighting](snr, ratio) / ratio
 
-def within_quantile(x0: Tensor, share: float) -> Tensor:
-    """Each image clipped to the `share`-quantile of its absolute values, or to 1 if that is less, and scaled to 1."""
-    limit = torch.quantile(x0.abs().flatten(1), share, dim=1).clamp(min=1).view(-1, 1, 1, 1)
-    return x0.clamp(-limit, limit) / limit
+    def _output(self, xt: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        with autocast(xt.device, self.precision):
+            return self.network(xt, t, label).float()

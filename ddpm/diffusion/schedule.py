@@ -77,6 +77,11 @@ class NoiseSchedule:
         signal, noise = self._on_device[t.device][:, t].view(2, -1, 1, 1, 1)
         return signal, noise
 
+    def noise_of(self, xt: Tensor, x0: Tensor, t: int) -> Tensor:
+        """The eps with which x_t `[B, C, H, W]` comes from `x0` at t, by equation (5)."""
+        signal, noise = self.signal_noise(torch.full((1,), t, device=xt.device))
+        return (xt - signal * x0) / noise
+
     def snr(self, t: Tensor) -> Tensor:
         """alpha_bar_t / (1 - alpha_bar_t), the signal-to-noise ratio, `[B]`."""
         signal, noise = self.signal_noise(t)

@@ -20,8 +20,8 @@ class UNetConfig:
     """The network's shape.
 
     `attention` names the resolutions, in feature-map pixels, that get self-attention; `groups` are those of every
-    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `initial` weights are torch's,
-    with residual branches that start at zero, or those of the report's code. `conventions` are torch's, or those of
+    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `initial` weights are given by
+    `training.initial`. `conventions` are torch's, or those of
     Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`).
     """
 
@@ -252,7 +252,6 @@ class UNet(nn.Module):
             width = outputs
         self.conv_norm_out = nn.GroupNorm(config.groups, width)
         self.conv_out = nn.Conv2d(width, pixels, 3, padding=1)
-        INITIAL[config.initial](self)
         if config.conventions == "tensorflow":
             follow_tensorflow(self)
 
@@ -289,24 +288,3 @@ def follow_tensorflow(network: UNet) -> None:
 def last_layers(network: UNet) -> list[nn.Conv2d]:
     """The last layer of the network and of each residual branch of its convolutions."""
     return [network.conv_out, *(module.conv2 for module in network.modules() if isinstance(module, ResnetBlock))]
-
-
-def start_at_zero(network: UNet) -> None:
-    """Put zeros where a residual branch ends: blocks that start as the identity train faster (Ho et al.'s code)."""
-    attentions = [module.to_out[0] for module in network.modules() if isinstance(module, Attention)]
-    for parameter in nn.ModuleList([*last_layers(network), *attentions]).parameters():
-        nn.init.zeros_(parameter)
-
-
-def start_as_the_report(network: UNet) -> None:
-    """The report's code: Xavier's uniform law and no biases; nearly zero where a branch of convolutions ends."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for layer in last_layers(network):
-        nn.init.xavier_uniform_(layer.weight, gain=1e-5)
-
-
-INITIAL = {"zero": start_at_zero, "xavier": start_as_the_report}

@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ddpm.diffusion.denoiser import Predict
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.predictor import Predict
 from ddpm.sampling.samplers import OnStep
 
 NoisePath = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -61,8 +61,8 @@ def invert(
             c = (bar_t / bar_s) ** 0.5
             known, k = c * x, (1 - bar_t) ** 0.5 - c * (1 - bar_s) ** 0.5
             for _ in range(iterations):
-                estimate, eps = predict(x, t)
-                x = known + k * eps
+                estimate = predict(x, t)
+                x = known + k * schedule.noise_of(x, estimate, t)
                 if on_step:
                     on_step(t, x, estimate)
     return x

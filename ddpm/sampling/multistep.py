@@ -2,7 +2,7 @@
 
 Both write x as a function of lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), in which the process between t
 and s has an exact solution but for an integral over x0_hat, and put a polynomial through the last estimates there. An
-`Estimate` is (lambda, x0_hat); estimates are given the latest first, the latest being that at t.
+`PastEstimate` is (lambda, x0_hat); estimates are given the latest first, the latest being that at t.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
 
-Estimate = tuple[float, Tensor]
+PastEstimate = tuple[float, Tensor]
 
 
 def dpmpp_step(
-    schedule: NoiseSchedule, xt: Tensor, estimates: Sequence[Estimate], t: int, s: int, *, stochastic: bool
+    schedule: NoiseSchedule, xt: Tensor, estimates: Sequence[PastEstimate], t: int, s: int, *, stochastic: bool
 ) -> tuple[Tensor, float]:
     """DPM-Solver++ of the order `len(estimates)`, 1 to 3 (Lu et al. 2022, arXiv:2211.01095).
 
@@ -45,7 +45,7 @@ def dpmpp_step(
     return mean, sigma * math.sqrt(-math.expm1(-2 * renewed))
 
 
-def _differences(estimates: Sequence[Estimate], h: float) -> list[Tensor]:
+def _differences(estimates: Sequence[PastEstimate], h: float) -> list[Tensor]:
     """The first and the second derivative of x0_hat at the latest estimate, in units of `h`, as far as there are."""
     if len(estimates) == 1:
         return []
@@ -59,7 +59,7 @@ def _differences(estimates: Sequence[Estimate], h: float) -> list[Tensor]:
 
 
 def unipc_step(
-    schedule: NoiseSchedule, xt: Tensor, estimates: Sequence[Estimate], t: int, s: int, x0: Tensor | None = None
+    schedule: NoiseSchedule, xt: Tensor, estimates: Sequence[PastEstimate], t: int, s: int, x0: Tensor | None = None
 ) -> Tensor:
     """UniPC of the order `len(estimates)` with B(h) = exp(h) - 1 (Zhao et al. 2023, arXiv:2302.04867).
 

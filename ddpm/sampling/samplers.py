@@ -9,11 +9,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
-from ddpm.diffusion.denoiser import Predict
 from ddpm.diffusion.process import posterior
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.rng import normal, numpy_stream
-from ddpm.sampling.multistep import Estimate, dpmpp_step, unipc_step
+from ddpm.sampling.multistep import PastEstimate, dpmpp_step, unipc_step
+from ddpm.sampling.predictor import Predict
 from ddpm.sampling.timesteps import Spacing, spaced_timesteps
 
 SamplerName = Literal[
@@ -85,7 +85,7 @@ def ancestral(
     sigma_t^2 is the posterior's (`small`, equation 12) or the step's own beta (`large`). The last step adds no noise.
     """
     for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
-        x0, _ = predict(xt, t)
+        x0 = predict(xt, t)
         if on_step:
             on_step(t, xt, x0)
         xt, variance = posterior(schedule, x0, xt, t, s)
@@ -107,9 +107,10 @@ def ddim(
 ) -> Tensor:
     """Song et al. 2021 (arXiv:2010.02502) equation 12; eta = 0 is deterministic, eta = 1 is `ancestral` `small`."""
     for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
-        x0, eps = predict(xt, t)
+        x0 = predict(xt, t)
         if on_step:
             on_step(t, xt, x0)
+        eps = schedule.noise_of(xt, x0, t)
         bar_t, bar_s = schedule.at(t), schedule.at(s)
         sigma = config.eta * ((1 - bar_s) / (1 - bar_t) * (1 - bar_t / bar_s)) ** 0.5  # Song et al. equation 16
         xt = bar_s**0.5 * x0 + (1 - bar_s - sigma**2) ** 0.5 * eps
@@ -134,15 +135,17 @@ def heun(
     for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
         signal_t, signal_s = schedule.at(t) ** 0.5, schedule.at(s) ** 0.5
         step = (1 / schedule.at(s) - 1) ** 0.5 - (1 / schedule.at(t) - 1) ** 0.5
-        x0, eps = predict(xt, t)
+        x0 = predict(xt, t)
         if on_step:
             on_step(t, xt, x0)
+        eps = schedule.noise_of(xt, x0, t)
         euler = signal_s * (xt / signal_t + step * eps)
         if s < 0:
             return euler
-        x0, eps_s = predict(euler, s)
+        x0 = predict(euler, s)
         if on_step:
             on_step(s, euler, x0)
+        eps_s = schedule.noise_of(euler, x0, s)
         xt = signal_s * (xt / signal_t + step * (eps + eps_s) / 2)
     return xt
 
@@ -163,9 +166,9 @@ def dpmpp(
 
     The order grows with the estimates there are, and falls to 1 in the last step, which ends where lambda is infinite.
     """
-    estimates: list[Estimate] = []
+    estimates: list[PastEstimate] = []
     for left, t, s in zip(range(len(timesteps), 0, -1), timesteps, [*timesteps[1:], -1], strict=True):
-        x0, _ = predict(xt, t)
+        x0 = predict(xt, t)
         if on_step:
             on_step(t, xt, x0)
         estimates = [(schedule.half_log_snr(t), x0), *estimates][: min(order, left)]
@@ -187,10 +190,10 @@ def unipc(
     order: int = 3,
 ) -> Tensor:
     """UniPC-3: what was predicted for t is corrected by the estimate there, which costs no evaluation of its own."""
-    estimates: list[Estimate] = []
+    estimates: list[PastEstimate] = []
     before, x_before = timesteps[0], xt
     for left, t, s in zip(range(len(timesteps), 0, -1), timesteps, [*timesteps[1:], -1], strict=True):
-        x0, _ = predict(xt, t)
+        x0 = predict(xt, t)
         if on_step:
             on_step(t, xt, x0)
         if estimates:

@@ -7,8 +7,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
-from ddpm.diffusion.process import Target, Weighting
+from ddpm.diffusion.denoiser import TargetName, WeightingName
 from ddpm.networks.precision import Precision
+from ddpm.training import report
 
 TimestepLaw = Literal["uniform", "log_normal"]
 
@@ -21,8 +22,8 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 class Recipe:
     """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code."""
 
-    target: Target
-    weighting: Weighting
+    target: TargetName
+    weighting: WeightingName
     timesteps: TimestepLaw
     loss: Literal["mean", "sum_per_1000"]
     batch_images: PositiveInt
@@ -41,7 +42,7 @@ class Recipe:
 
     def epoch_images(self, count: int) -> int:
         """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""
-        return count - count % self.batch_images if self.drop_last else count
+        return report.epoch_images(count, self.batch_images) if self.drop_last else count
 
     def total_steps(self, epochs: int, count: int) -> int:
         """Steps in which `epochs` of `count` images are seen, at least one."""
@@ -49,7 +50,7 @@ class Recipe:
 
     def loss_scale(self, pixels: int) -> float:
         """What the loss, a mean over a batch of images of so many values, is multiplied with before it is derived."""
-        return self.batch_images * pixels / 1000 if self.loss == "sum_per_1000" else 1.0
+        return report.loss_scale(self.batch_images, pixels) if self.loss == "sum_per_1000" else 1.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -69,10 +70,10 @@ def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> floa
     """The rate of `step` in a run of `epochs` over `count` images.
 
     After a linear warm-up it stays (`constant`) or follows half a cosine that ends at 0 (`cosine`). `report` changes
-    with the epoch alone, see `report_rate`.
+    with the epoch alone, see `report.rate`.
     """
     if recipe.rate_schedule == "report":
-        return recipe.learning_rate * report_rate(step * recipe.batch_images // recipe.epoch_images(count), epochs)
+        return recipe.learning_rate * report.rate(step * recipe.batch_images // recipe.epoch_images(count), epochs)
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     if recipe.rate_schedule == "constant":
@@ -80,18 +81,6 @@ def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> floa
     total_steps = recipe.total_steps(epochs, count)
     done = (step - recipe.warmup_steps) / max(1, total_steps - recipe.warmup_steps)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def report_rate(epoch: int, epochs: int) -> float:
-    """The report's code: from 1 to 2 in a tenth of the epochs, then a half cosine that would reach 0 only at its end.
-
-    It starts after the warm-up and is `epochs` long, so that the run ends before it does. In fewer than ten epochs
-    that code divides by zero; here the warm-up is one epoch long then.
-    """
-    warmup = max(1, epochs // 10)
-    if epoch <= warmup:
-        return 1 + epoch / warmup
-    return 1 + math.cos(math.pi * (epoch - warmup - 1) / epochs)
 
 
 def ema_decay_at(step: int, decay: float) -> float:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ddpm.diffusion.process import loss_weight, q_sample, simple_loss, training_target
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.precision import autocast, choose_precision, placed
+from ddpm.networks.precision import choose_precision, placed
 from ddpm.networks.unet import UNet
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
@@ -150,12 +150,9 @@ class Trainer:
 
     def losses(self, state: TrainState, batch: Batch) -> Tensor:
         """The weighted loss of each image, `[B]`."""
-        xt = q_sample(self.schedule, batch.x0, batch.t, batch.eps)
-        with autocast(self.device, self.precision):
-            output = state.network(xt, batch.t, batch.label)
-        target = training_target(self.recipe.target, self.schedule, batch.x0, batch.t, batch.eps)
-        weight = loss_weight(self.recipe.weighting, self.recipe.target, self.schedule, batch.t)
-        return weight * simple_loss(output, target)
+        recipe = self.recipe
+        denoiser = Denoiser(state.network, self.schedule, recipe.target, recipe.weighting, self.precision)
+        return denoiser.losses(batch.x0, batch.t, batch.eps, batch.label)
 
     def train_step(self, state: TrainState, batches: Sequence[Batch]) -> None:
         """One optimiser step with the micro-batches of this process."""

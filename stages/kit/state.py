@@ -39,9 +39,9 @@ def code_digests() -> dict[str, str]:
     ours = {
         name: module.__file__
         for name, module in sorted(sys.modules.items())
-        if name.startswith(("ddpm.", "stages.")) and not name.startswith(PLUMBING) and name.count(".") > 1
+        if name.startswith(("ddpm.", "stages.")) and not name.startswith(PLUMBING)
     }
-    return {name: digest(Path(file)) for name, file in ours.items() if file}
+    return {name: digest(Path(file)) for name, file in ours.items() if file and not file.endswith("__init__.py")}
 
 
 def platform_of(device: torch.device) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
-from ddpm.diffusion.process import to_x0_eps
 from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, strata
 from ddpm.evaluation.metrics import Estimate, mean
 from ddpm.images import to_model_range
@@ -102,10 +101,10 @@ def labels_of(index: Path, classes: list[str]) -> np.ndarray:
 
 
 def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[int], object]) -> Denoise:
-    """The network as `ddpm.predictor` makes it for samplers, but for a t of each image; it calls `seen` with B."""
+    """The model's denoiser for images of the class `label`, clipped or not; it calls `seen` with B."""
 
     def denoise(xt: Tensor, t: Tensor) -> Tensor:
-        x0, _ = to_x0_eps(model.target, model.schedule, xt, t, model.network(xt, t, label))
+        x0 = model.denoiser(xt, t, label)
         seen(len(xt))
         return x0.clamp(-1, 1) if clip else x0
 

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddpm.config import STRICT, ConfigError, parse
-from ddpm.diffusion.denoiser import Predict, PredictorConfig, make_predictor
-from ddpm.diffusion.process import Target
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.precision import Precision, choose_precision, placed
 from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
@@ -85,16 +85,24 @@ class Model:
     """What `train` wrote, ready to sample from."""
 
     network: UNet
-    schedule: NoiseSchedule
-    target: Target
-    precision: torch.dtype
+    denoiser: Denoiser
     shape: tuple[int, int, int]
     preprocessing: str
     classes: list[str]
 
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The schedule that the network was trained with."""
+        return self.denoiser.schedule
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The number format of the network's convolutions and matrix products."""
+        return self.denoiser.precision
+
     def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
-        """The network as samplers see it, for the class `label` `[B]` where it knows classes."""
-        return make_predictor(self.network, self.schedule, self.target, config, precision=self.precision, label=label)
+        """The denoiser as samplers see it, for the class `label` `[B]` where it knows classes."""
+        return make_predictor(self.denoiser, config, label)
 
     def sample(
         self,
@@ -147,11 +155,12 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
     shape = parse(UNetConfig, settings["network"], f"{file}: network")
     network = UNet(shape, settings["size"], len(settings["classes"]))
     network.load_state_dict(tensors)
+    network = placed(network, device).eval()
+    schedule = NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion"))
+    number_format = choose_precision(precision, device)
     return Model(
-        network=placed(network, device).eval(),
-        schedule=NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion")),
-        target=settings["recipe"]["target"],
-        precision=choose_precision(precision, device),
+        network=network,
+        denoiser=Denoiser(network, schedule, settings["recipe"]["target"], precision=number_format),
         shape=(3, settings["size"], settings["size"]),
         preprocessing=settings["image_recipe"],
         classes=settings["classes"],

@@ -15,6 +15,7 @@ from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
 from ddpm.training.batches import Batches
+from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import announce, setup
@@ -71,7 +72,7 @@ def prepare(images: Path, index: Path) -> Job:
     batches = Batches(data, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
     torch.manual_seed(word(top.seed, "weights"))
     with naming(f"models.{top.model}.network"):
-        network = UNet(shape, data.shape[1], len(classes))
+        network = initial_network(UNet(shape, data.shape[1], len(classes)))
     with naming(f"models.{top.model}.recipe"):
         trainer = Trainer(batches, schedule, recipe, config, seed=top.seed, epochs=top.epochs)
     described = {

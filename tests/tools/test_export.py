@@ -21,9 +21,9 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from trainers import churches
 
 from ddpm.config import parse
-from ddpm.diffusion.denoiser import PredictorConfig
 from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import SamplerConfig
 from stages.evaluate import stage as evaluate
 from stages.interpolate import stage as interpolate

@@ -19,11 +19,11 @@ from torch import Tensor
 from trainers import RECIPE, churches, write_images
 
 from ddpm.config import ConfigError, parse
-from ddpm.diffusion.denoiser import PredictorConfig
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
 from ddpm.evaluation.perceptual import Metric, load_lpips
 from ddpm.images import to_model_range
 from ddpm.sampling.interpolation import PATHS, invert, lerp, lerp_vp, slerp
+from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.interpolate.methods import InterpolateConfig, along, between_images, decoded

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.config import ConfigError, parse
-from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
 from ddpm.diffusion.process import to_x0_eps
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.sampling.multistep import dpmpp_step
+from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import SAMPLERS, SamplerConfig, SamplerName, ancestral, ddim, dpmpp, run_sampler
 from ddpm.sampling.timesteps import SPACINGS, spaced_timesteps
 

@@ -10,7 +10,6 @@ from scipy.spatial.distance import cdist, pdist
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ddpm.config import parse
-from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.drawing.scenes import draw_scene
@@ -18,9 +17,11 @@ from ddpm.images import to_uint8
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import word
+from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
+from ddpm.training import report
 from ddpm.training.batches import Batches
-from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at, report_rate
+from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
 from ddpm.training.trainer import DivergedError, Trainer, TrainState
 
 CPU = torch.device("cpu")
@@ -138,8 +139,10 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
 
 def test_the_reports_step() -> None:
     """Loss summed and divided by 1000, gradients clipped to 1, AdamW with weight decay at the rate of its epoch."""
-    report = {"loss": "sum_per_1000", "rate_schedule": "report", "weight_decay": 1e-4, "adam_beta2": 0.999}
-    trainer, state = start(30, network={"dropout": 0.0, "initial": "xavier"}, **report, ema_decays=[], drop_last=True)
+    as_reported = {"loss": "sum_per_1000", "rate_schedule": "report", "weight_decay": 1e-4, "adam_beta2": 0.999}
+    trainer, state = start(
+        30, network={"dropout": 0.0, "initial": "xavier"}, **as_reported, ema_decays=[], drop_last=True
+    )
     model = copy.deepcopy(state.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     for step in range(8):
@@ -167,7 +170,7 @@ def test_the_reports_rate_is_its_warm_up_and_torchs_cosine_behind_it() -> None:
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         cosine.step()
-    assert [report_rate(epoch, 150) for epoch in range(150)] == pytest.approx(expected, abs=1e-9)
+    assert [report.rate(epoch, 150) for epoch in range(150)] == pytest.approx(expected, abs=1e-9)
     assert expected[15] == expected[16] == 2
     assert expected[-1] > 0.04  # it ends before it is down
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ddpm.config import parse
-from ddpm.diffusion.denoiser import PredictorConfig, make_predictor
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 
 CPU = torch.device("cpu")

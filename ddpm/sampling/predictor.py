@@ -1,0 +1,63 @@
+"""What a sampler asks at each step: the denoiser's estimate of x_0, guided and kept in range."""
+
+from collections.abc import Callable
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from ddpm.config import STRICT
+from ddpm.diffusion.denoiser import Denoiser
+
+Predict = Callable[[Tensor, int], Tensor]
+"""(x_t `[B, C, H, W]`, t) to an estimate of x_0, float32 of the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PredictorConfig:
+    """What is done to the estimate of x_0 before a sampler sees it.
+
+    `clip` keeps it in [-1, 1], without which an imperfect network drifts out of range. `threshold` instead divides it
+    by that quantile of its absolute values, image by image, where that exceeds 1 (Saharia et al. 2022,
+    arXiv:2205.11487, "dynamic thresholding"). `guidance` is the weight w of classifier-free guidance (Ho & Salimans
+    2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class.
+    """
+
+    clip: bool = True
+    threshold: float | None = None
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError("threshold must be a quantile above 0, up to 1")
+        if self.guidance < 0:
+            raise ValueError("guidance must be at least 0")
+
+
+def make_predictor(denoiser: Denoiser, config: PredictorConfig, label: Tensor | None = None) -> Predict:
+    """The estimates of `denoiser` as samplers see them, for the class `label` `[B]` of a conditional network.
+
+    With `config.guidance` other than 1 the network is asked with the label and without.
+    """
+
+    def guided(xt: Tensor, t: Tensor) -> Tensor:
+        x0 = denoiser(xt, t, label)
+        if label is None or config.guidance == 1:
+            return x0
+        # The same as to mix the network's outputs: x_0 is affine in them.
+        without = denoiser(xt, t, None)
+        return without + config.guidance * (x0 - without)
+
+    def predict(xt: Tensor, t: int) -> Tensor:
+        x0 = guided(xt, torch.full((len(xt),), t, device=xt.device))
+        if config.threshold is not None:
+            return within_quantile(x0, config.threshold)
+        return x0.clamp(-1, 1) if config.clip else x0
+
+    return predict
+
+
+def within_quantile(x0: Tensor, quantile: float) -> Tensor:
+    """Each image clipped to this quantile of its absolute values, or to 1 if that is less, and scaled to [-1, 1]."""
+    limit = torch.quantile(x0.abs().flatten(1), quantile, dim=1).clamp(min=1).view(-1, 1, 1, 1)
+    return x0.clamp(-limit, limit) / limit
