@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
@@ -26,6 +27,7 @@ from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training.batches import Batches
+from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import setup
@@ -77,7 +79,7 @@ class Candidate:
         batches = Batches(images, None, 0, self.schedule, self.recipe, flip=self.config.flip, seed=0, device=CPU)
         trainer = Trainer(batches, self.schedule, self.recipe, self.config, seed=0, epochs=1)
         torch.manual_seed(word(0, "weights"))
-        return trainer, TrainState(UNet(self.network, images.shape[1]), self.recipe, CPU)
+        return trainer, TrainState(initial_network(UNet(self.network, images.shape[1])), self.recipe, CPU)
 
 
 def main() -> None:
@@ -127,9 +129,8 @@ def train_and_sample(candidate: Candidate, steps: int) -> Iterator[tuple[float, 
             bar.update(candidate.recipe.batch_images)
     sampler = SamplerConfig(sampler="ancestral", steps=50)
     for decay, network in zip(candidate.recipe.ema_decays, state.averages, strict=True):
-        predict = make_predictor(
-            network, candidate.schedule, candidate.recipe.target, PredictorConfig(), precision=trainer.precision
-        )
+        denoiser = Denoiser(network, candidate.schedule, candidate.recipe.target, precision=trainer.precision)
+        predict = make_predictor(denoiser, PredictorConfig())
         chunks = []
         for first in range(0, SAMPLES, 64):
             noise = ImageNoise(0, "sample", range(first, first + 64), (3, *candidate.images.shape[1:3]), CPU)

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from ddpm.evaluation.neighbours import nearest
-from ddpm.evaluation.perceptual import BLOCK, Metric, load_lpips, pair_distances
-from ddpm.images import to_model_range
-from ddpm.pictures.duplicates import Images
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, pair_distances
+from ddpm.images import Images, to_model_range
 from stages.kit.progress import progress
 from stages.shared.arrays import ArrayFile
 from stages.shared.formats import write_npy_header
@@ -72,7 +71,7 @@ def loop(metric: Metric, queries: np.ndarray, images: Images) -> np.ndarray:
     found = []
     with progress(2 * len(queries) * len(images), "pair") as bar:
         for query in to_model_range(queries):
-            for block in [*every.split(BLOCK), *every.flip(3).split(BLOCK)]:
+            for block in [*every.split(IMAGES_AT_ONCE), *every.flip(3).split(IMAGES_AT_ONCE)]:
                 found.append(pair_distances(metric.model, query.expand_as(block), block))
                 bar.update(len(block))
     nearer = torch.cat(found).view(len(queries), 2, -1).amin(dim=1)

@@ -43,6 +43,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.images import to_uint8
 from ddpm.networks.unet import UNet, UNetConfig
@@ -50,6 +51,7 @@ from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training.batches import Batches
+from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
@@ -143,13 +145,14 @@ def ours(
     if total_steps is not None:
         epochs = math.ceil(total_steps * learnt.batch_images / len(images))
     torch.manual_seed(word(0, "weights"))
-    state = TrainState(UNet(shape, images.shape[1]), learnt, CPU)
+    state = TrainState(initial_network(UNet(shape, images.shape[1])), learnt, CPU)
     batches = Batches(images, None, 1, schedule, learnt, flip=config.flip, seed=0, device=CPU)
     trainer = Trainer(batches, schedule, learnt, config, seed=0, epochs=epochs)
     with contextlib.suppress(Stopped):
         for _ in trainer.fit(state):
             clock.tick()
-    predict = make_predictor(state.averages[0], schedule, learnt.target, PredictorConfig(), precision=trainer.precision)
+    denoiser = Denoiser(state.averages[0], schedule, learnt.target, precision=trainer.precision)
+    predict = make_predictor(denoiser, PredictorConfig())
     sampler = SamplerConfig(sampler="ancestral", steps=SAMPLING_STEPS)
 
     def sample(count: int) -> np.ndarray:

@@ -51,7 +51,7 @@ FILE = ROOT / "benchmarks/quality_time.json"
 SEED = 1
 TIMED = 64
 """Images that are timed, as many as the report drew."""
-DRAWS = r"ddpm\.(?!metrics|perceptual|trunk).*|stages\.(_draw|_model)"
+DRAWS = r"ddpm\.(?!metrics|perceptual|backbone).*|stages\.(_draw|_model)"
 """The modules that decide what an image is; after a change of another one the images drawn before are good still."""
 
 

@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.quality_time import FILE, REFERENCE, ROOT, TIMED, Row, drawing_of, machine, row_of, shown
-from ddpm.diffusion.process import to_x0_eps
 from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
@@ -58,7 +57,8 @@ class Noise(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:  # noqa: D102
         ts = t.expand(len(xt))
-        return to_x0_eps(self.model.target, self.model.schedule, xt, ts, self.network(xt, ts))[1]
+        step = int(ts[0])
+        return self.model.schedule.noise_of(xt, self.model.denoiser(xt, ts), step)
 
 
 class DiffusersNoise(Noise):

@@ -1,8 +1,18 @@
 """Arrays of images to model input and back, and to one picture: one pair of range conversions, one grid."""
 
+from typing import Any, Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Images(Protocol):
+    """uint8 `[N, H, W, 3]`, an array or a file that is read where it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 def to_model_range(images: np.ndarray | Tensor) -> Tensor:

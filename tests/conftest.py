@@ -143,7 +143,7 @@ def photos() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trunk() -> dict[str, Tensor]:
+def backbone() -> dict[str, Tensor]:
     """AlexNet's convolutions, kept in the repository's download folder: in a fresh clone they are fetched once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(REPOSITORY))
@@ -151,7 +151,7 @@ def trunk() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory, trunk: object) -> Clone:
+def smoke(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
     """A clone in which the smoke profile has run once: to be copied, not changed."""
     clone = Clone(tmp_path_factory.mktemp("smoke"))
     assert sorted(clone.ran("exp", "run", *SMOKE)) == sorted(STAGES)

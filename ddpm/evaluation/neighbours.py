@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.perceptual import BLOCK, Metric, squared_distances
-from ddpm.pictures.duplicates import Images
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, squared_distances
+from ddpm.images import Images
 from ddpm.processes import rank_and_count, sum_over_processes
 
 BLOCK_BYTES, QUERY_BYTES = 1 << 28, 1 << 30
@@ -72,7 +72,7 @@ def nearest(
     if others < k:
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
-    block = min(BLOCK, max(1, BLOCK_BYTES // vector_bytes))
+    block = min(IMAGES_AT_ONCE, max(1, BLOCK_BYTES // vector_bytes))
     rank, processes = rank_and_count()
     starts = range(rank * block, len(reference), processes * block)
     passes = range(0, len(queries), max(1, QUERY_BYTES // vector_bytes))

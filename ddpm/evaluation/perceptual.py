@@ -25,24 +25,24 @@ from torch.nn.functional import interpolate
 from ddpm.evaluation.backbone import verified
 from ddpm.images import to_model_range
 
-BLOCK = 128
+IMAGES_AT_ONCE = 128
 """Images per forward pass. Fixed, because the last bits of a result depend on it."""
 
 ROWS = 1024
 """Images whose distances to all others are in memory at once."""
 
 
-def load_lpips(trunk: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
-    """The `lpips` package's model with its own linear heads on the given, checked trunk; no network, no gradients.
+def load_lpips(backbone: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
+    """The `lpips` package's model with its own linear heads on the given, checked backbone; no network, no gradients.
 
     Args:
-        trunk: tensors named as in `ddpm.trunk`.
+        backbone: tensors named as in `ddpm.backbone`.
         net: `alex` or `vgg`.
 
     Raises:
-        ddpm.trunk.TrunkError: `trunk` isn't `net`'s.
+        ddpm.backbone.BackboneError: `backbone` isn't `net`'s.
     """
-    tensors = verified(trunk, net)
+    tensors = verified(backbone, net)
     # pnet_rand builds the network with random weights, all of which are replaced here.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -76,7 +76,7 @@ def _maps(model: lpips.LPIPS, images: Tensor) -> tuple[Tensor, ...]:
 @torch.no_grad()
 def embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
     """The embedding phi `[B, D]`, less channels of weight zero: D is 10,278 for AlexNet at 48x48, 281,088 for VGG."""
-    return torch.cat([_embed(model, block) for block in images.split(BLOCK)])
+    return torch.cat([_embed(model, block) for block in images.split(IMAGES_AT_ONCE)])
 
 
 def _embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def pooled_features(model: lpips.LPIPS, images: Tensor) -> Tensor:
     Returns:
         `[B, C_1 + ... + C_5]`: 1,152 numbers for AlexNet, 1,472 for VGG16.
     """
-    return torch.cat([_pooled(_maps(model, block)) for block in images.split(BLOCK)])
+    return torch.cat([_pooled(_maps(model, block)) for block in images.split(IMAGES_AT_ONCE)])
 
 
 def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
@@ -114,7 +114,7 @@ def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
     """LPIPS of each pair (a[i], b[i]) by the `lpips` package itself, `[B]`."""
     device = model.scaling_layer.shift.device
     with _exact():
-        pairs = zip(a.split(BLOCK), b.split(BLOCK), strict=True)
+        pairs = zip(a.split(IMAGES_AT_ONCE), b.split(IMAGES_AT_ONCE), strict=True)
         return torch.cat([model(x.to(device), y.to(device)).flatten() for x, y in pairs])
 
 

@@ -15,14 +15,17 @@ WIDE_GROUP = 16
 """Channels of a group from which on torch's CPU GroupNorm is as fast in channels last as in the usual layout."""
 
 
-def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The autocast type for `precision`; `auto` is bfloat16 where the device has instructions for it, else float32.
-
-    A CPU's must be allowed too: with `ATEN_CPU_CAPABILITY=avx2` in the environment it has none. `tf32` is float32 whose
-    products CUDA may round to 10 bits; it sets that for the whole process, as torch does.
-    """
+def set_float32_products(precision: Precision) -> None:
+    """Let CUDA round float32 products to 10 bits where `precision` is tf32, and nowhere else; for the whole process."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The autocast type for `precision`; `auto` is bfloat16 where the device has instructions for it, else float32.
+
+    A CPU's must be allowed too: with `ATEN_CPU_CAPABILITY=avx2` in the environment it has none.
+    """
     if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)

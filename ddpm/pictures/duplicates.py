@@ -8,14 +8,15 @@ within the radius is missed, and what is beyond it is thrown out by looking at t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from ddpm.images import Images
+
 WAVES = 4
 """Frequencies of a descriptor along each side."""
-BLOCK = 512
+IMAGES_AT_ONCE = 512
 """Images in memory at once."""
 PAIRS = 32
 """Pairs compared at once: as many as the processor's cache holds."""
@@ -24,70 +25,66 @@ OnBlock = Callable[[int], object]
 """Called after each block with the number of its images, for a progress bar."""
 
 
-class Images(Protocol):
-    """uint8 `[N, H, W, 3]`, an array or a file that is read where it is asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
-
-
 @dataclass(frozen=True)
-class Twins:
-    """Of each image, its nearest twin within the radius: `other` is that image's number or -1. All `[N]`."""
+class Duplicates:
+    """Of each image, its nearest duplicate within the radius: `other` is that image's number or -1. All `[N]`."""
 
     other: np.ndarray
     rms: np.ndarray
     mirrored: np.ndarray
 
     @classmethod
-    def none(cls, images: int) -> "Twins":
-        """No image has a twin yet."""
+    def none(cls, images: int) -> "Duplicates":
+        """No image has a duplicate yet."""
         return cls(np.full(images, -1), np.zeros(images), np.zeros(images, bool))
 
     def enter(self, number: int, other: int, rms: float, mirrored: bool) -> None:
-        """Note a twin of image `number` where it is nearer than one that is known."""
+        """Note a duplicate of image `number` where it is nearer than one that is known."""
         if self.other[number] < 0 or rms < self.rms[number]:
             self.other[number], self.rms[number], self.mirrored[number] = other, rms, mirrored
 
 
-def twins_within(images: Images, among: np.ndarray, radius: float, on_block: OnBlock = lambda images: None) -> Twins:
-    """The twins among the images of these numbers: an earlier one that has none itself is within `radius` levels.
+def duplicates_within(
+    images: Images, among: np.ndarray, radius: float, on_block: OnBlock = lambda images: None
+) -> Duplicates:
+    """The duplicates among the images of these numbers: an earlier one that has none itself is within `radius` levels.
 
-    So what is left without the twins has no two images within the radius. Memory grows by 150 bytes an image.
+    So what is left without the duplicates has no two images within the radius. Memory grows by 150 bytes an image.
     """
-    twins, distinct = Twins.none(len(images)), _Forest()
-    for start in range(0, len(among), BLOCK):
-        numbers = among[start : start + BLOCK]
+    duplicates, distinct = Duplicates.none(len(images)), _Forest()
+    for start in range(0, len(among), IMAGES_AT_ONCE):
+        numbers = among[start : start + IMAGES_AT_ONCE]
         block = images[numbers]
         points = descriptors(block)
         for row, other, rms, mirrored in _near(block, points, distinct, images, radius):
-            twins.enter(numbers[row], other, rms, mirrored)
-        new = twins.other[numbers] < 0  # among these, some may be twins of others
+            duplicates.enter(numbers[row], other, rms, mirrored)
+        new = duplicates.other[numbers] < 0  # among these, some may be duplicates of others
         here = _Forest()
         here.add(points[new], numbers[new])
         for row, other, rms, mirrored in _near(block, points, here, images, radius):
-            # Row by row: whether the earlier of the two has a twin itself is known by now.
-            if other < numbers[row] and twins.other[other] < 0:
-                twins.enter(numbers[row], other, rms, mirrored)
-        new = twins.other[numbers] < 0
+            # Row by row: whether the earlier of the two has a duplicate itself is known by now.
+            if other < numbers[row] and duplicates.other[other] < 0:
+                duplicates.enter(numbers[row], other, rms, mirrored)
+        new = duplicates.other[numbers] < 0
         distinct.add(points[new], numbers[new])
         on_block(len(numbers))
-    return twins
+    return duplicates
 
 
-def twins_between(images: Images, others: Images, radius: float, on_block: OnBlock = lambda images: None) -> Twins:
-    """Of each of `images` its nearest twin in `others`, within `radius` levels."""
-    twins, known = Twins.none(len(images)), _Forest()
-    for start in range(0, len(others), BLOCK):
-        block = others[start : start + BLOCK]
+def duplicates_between(
+    images: Images, others: Images, radius: float, on_block: OnBlock = lambda images: None
+) -> Duplicates:
+    """Of each of `images` its nearest duplicate in `others`, within `radius` levels."""
+    duplicates, known = Duplicates.none(len(images)), _Forest()
+    for start in range(0, len(others), IMAGES_AT_ONCE):
+        block = others[start : start + IMAGES_AT_ONCE]
         known.add(descriptors(block), np.arange(start, start + len(block)))
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        block = images[start : start + IMAGES_AT_ONCE]
         for row, other, rms, mirrored in _near(block, descriptors(block), known, others, radius):
-            twins.enter(start + row, other, rms, mirrored)
+            duplicates.enter(start + row, other, rms, mirrored)
         on_block(len(block))
-    return twins
+    return duplicates
 
 
 def _near(

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.precision import choose_precision, placed
+from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
 from ddpm.networks.unet import UNet
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
@@ -134,7 +134,8 @@ class Trainer:
         self.batches, self.schedule, self.recipe, self.config = batches, schedule, recipe, config
         self.seed, self.epochs, self.device = seed, epochs, batches.device
         self.total_steps = recipe.total_steps(epochs, len(batches.images))
-        self.precision = choose_precision(config.precision, self.device)
+        set_float32_products(config.precision)
+        self.precision = autocast_dtype(config.precision, self.device)
         rank, count = rank_and_count()
         batch = recipe.batch_images
         if not recipe.epoch_images(len(batches.images)):

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from ddpm.evaluation.factors import fit_classifier, total_variation
-from ddpm.evaluation.metrics import share
+from ddpm.evaluation.metrics import proportion
 from ddpm.rng import numpy_stream
 from stages.shared.factors import FACTORS
 from stages.shared.images import read_index
@@ -48,7 +48,7 @@ def compare_factors(predicted: Predicted, held_out: pd.DataFrame, seed: int) -> 
         classes = np.unique(theirs)
         found[name] = {
             "classes": len(classes),
-            "accuracy": asdict(share(float(np.mean(theirs == truth)), len(truth))),
+            "accuracy": asdict(proportion(float(np.mean(theirs == truth)), len(truth))),
             "majority": float(np.unique(truth, return_counts=True)[1].max() / len(truth)),
         }
         for each in ("samples", "real"):

@@ -14,7 +14,7 @@ from stages.kit.progress import progress
 DIGEST = "6726825d"
 """How the SHA-256 of the weights starts; their file's name ends with it."""
 DIMENSIONS = 2048
-BLOCK = 64
+IMAGES_AT_ONCE = 64
 """Images per forward pass."""
 
 
@@ -37,8 +37,8 @@ def inception_features(model: FeatureExtractorInceptionV3, images: np.ndarray) -
     """Features `[N, 2048]` of uint8 `[N, H, W, 3]`, which the network itself enlarges to 299 x 299."""
     device, parts = next(model.parameters()).device, []
     with torch.inference_mode(), progress(len(images), "img", label="Inception") as bar:
-        for start in range(0, len(images), BLOCK):
-            block = torch.from_numpy(np.array(images[start : start + BLOCK])).permute(0, 3, 1, 2)
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            block = torch.from_numpy(np.array(images[start : start + IMAGES_AT_ONCE])).permute(0, 3, 1, 2)
             parts.append(model(block.to(device))[0].cpu())
             bar.update(len(block))
     return torch.cat(parts)

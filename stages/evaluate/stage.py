@@ -39,7 +39,7 @@ from stages.shared.formats import read_safetensors, write_json
 from stages.shared.images import image_set, open_alike
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
-CHUNK = 1024
+IMAGES_AT_ONCE = 1024
 """Images in memory at once."""
 
 
@@ -111,8 +111,8 @@ def _features(model: lpips.LPIPS, images: np.ndarray) -> Tensor:
     """`pooled_features` of uint8 `[N, H, W, 3]` on the CPU, `[N, D]`."""
     parts = []
     with progress(len(images), "img", label="features") as bar:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            chunk = images[start : start + IMAGES_AT_ONCE]
             parts.append(pooled_features(model, to_model_range(chunk)).cpu())
             bar.update(len(chunk))
     return torch.cat(parts)

@@ -112,7 +112,7 @@ def main(*, lmdb: Path, factors: Path, images: Path, details: Path, figures: Pat
         write_csv(images / DUPLICATES, found.drop(columns="row"))
         modes = sorted({*seen["mode"], *held_out["mode"]} - {""})
         counts = {
-            "train": summary(seen, modes, config.size) | twins(found),
+            "train": summary(seen, modes, config.size) | duplicate_counts(found),
             "val": summary(held_out, modes, config.size),
         }
         write_json(details, {**counts, "near_rms": RADIUS})
@@ -224,10 +224,10 @@ def summary(table: pd.DataFrame, modes: list[str], size: int) -> dict[str, Any]:
     }
 
 
-def twins(found: pd.DataFrame) -> dict[str, Any]:
+def duplicate_counts(found: pd.DataFrame) -> dict[str, Any]:
     """How many training images occur earlier in their split, and how many are held out as well."""
-    pairs = Counter(found[["twin_split", "kind"]].itertuples(index=False, name=None))
-    names = {"twins_in_training": "train", "twins_held_out": "val"}
+    pairs = Counter(found[["other_split", "kind"]].itertuples(index=False, name=None))
+    names = {"duplicates_in_training": "train", "duplicates_held_out": "val"}
     return {name: {kind: pairs[split, kind] for kind in ("exact", "near")} for name, split in names.items()}
 
 

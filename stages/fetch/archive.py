@@ -13,7 +13,7 @@ from stages.kit.files import replacing, require_space
 from stages.kit.progress import progress
 from stages.shared.lmdbs import count_records
 
-CHUNK = 1 << 20  # bytes
+CHUNK_BYTES = 1 << 20  # bytes
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
@@ -59,7 +59,7 @@ def _require_harmless(member: zipfile.ZipInfo, name: str) -> None:
         raise StageError(f"{name}: refused, its member {member.filename!r} points outside of the archive")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise StageError(f"{name}: refused, its member {member.filename!r} is a symbolic link")
-    if member.file_size > MAX_RATIO * member.compress_size + CHUNK:
+    if member.file_size > MAX_RATIO * member.compress_size + CHUNK_BYTES:
         raise StageError(
             f"{name}: refused, its member {member.filename!r} grows from {member.compress_size} to "
             f"{member.file_size} bytes"
@@ -75,7 +75,7 @@ def place(stream: IO[bytes], size: int, target: Path, name: str) -> int:
     require_space(target.parent, size)
     with replacing(target) as whole:
         with whole.open("wb") as file, progress(size, "B", label=str(target)) as bar:
-            while chunk := stream.read(CHUNK):
+            while chunk := stream.read(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(len(chunk))
         return count_records(whole, name)

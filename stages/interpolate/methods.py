@@ -19,7 +19,7 @@ from stages.kit.params import Params
 from stages.kit.progress import progress
 from stages.shared.model import Model, Sampling, sampling
 
-BATCH = 64
+IMAGES_AT_ONCE = 64
 """Images in flight at once."""
 
 ITERATIONS = 2
@@ -42,7 +42,7 @@ class InterpolateConfig:
     frames: Annotated[int, Field(ge=3)]
     seed: NonNegativeInt
     paths: Annotated[tuple[Literal["lerp", "lerp_vp", "slerp"], ...], Field(min_length=1)]
-    samplers: Annotated[tuple[Literal["ancestral", "ancestral_shared", "ddim", "own"], ...], Field(min_length=1)]
+    samplers: Annotated[tuple[Literal["ancestral", "ancestral_shared", "ddim", "native"], ...], Field(min_length=1)]
     steps: PositiveInt
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ def between_images(model: Model, params: Params, config: InterpolateConfig, imag
 
 def way(params: Params, config: InterpolateConfig, sampler: str, **chosen: Any) -> Sampling:
     """The model's `own` way of sampling, or another sampler in as many evenly spaced steps as the stage has."""
-    if sampler == "own":
+    if sampler == "native":
         return sampling(params, "interpolate")
     name = sampler.removesuffix("_shared")
     return sampling(params, "interpolate", sampler=name, steps=config.steps, spacing="trailing", **chosen)
@@ -113,7 +113,7 @@ def inverted(model: Model, ddim: Sampling, images: Tensor) -> Tensor:
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
             bar.update(len(xt))
 
-        parts = images.split(BATCH)
+        parts = images.split(IMAGES_AT_ONCE)
         return torch.cat([invert(predict, part, model.schedule, timesteps, ITERATIONS, on_step) for part in parts])
 
 
@@ -131,7 +131,7 @@ def decoded(
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
             bar.update(len(xt))
 
-        for xt, numbers in zip(noises.flatten(0, 1).split(BATCH), ids.split(BATCH), strict=True):
+        for xt, numbers in zip(noises.flatten(0, 1).split(IMAGES_AT_ONCE), ids.split(IMAGES_AT_ONCE), strict=True):
             noise = ImageNoise(seed, "interpolate: steps", numbers.tolist(), model.shape, xt.device)
             images.append(to_uint8(model.sample(how, xt, noise, on_step, start=start)))
     return Drawn(noises, np.concatenate(images).reshape(pairs, frames, *images[0].shape[1:]))

@@ -35,7 +35,7 @@ SAMPLERS = {
     "ancestral": "ancestral, fresh",
     "ancestral_shared": "ancestral, shared",
     "ddim": "DDIM",
-    "own": "the model's own",
+    "native": "the model's own",
 }
 
 
@@ -156,7 +156,7 @@ def measure_one(metric: Metric, drawn: Drawn, near: Tensor) -> dict[str, Any]:
     """How far noise and images change along the paths of a method; `near` as above, `[pairs, 3]`."""
     path = path_metrics(metric, drawn.images)
     ends, middle = near[:, [0, 2]].mean(dim=1), near[:, 1]
-    nearness = {"ends": ends, "middle": middle, "middle_less_ends": middle - ends}
+    nearness = {"ends": ends, "middle": middle, "midpoint_difference": middle - ends}
     return {
         "noise_norm": ends_and_middle(three_of(drawn.noises).flatten(2).norm(dim=2)),
         "detail": ends_and_middle(detail(three_of(drawn.images))),

@@ -28,7 +28,7 @@ from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import Model, load_model, model_sampling
 
-BATCH = 64
+IMAGES_AT_ONCE = 64
 """Images taken through the network at once."""
 
 
@@ -63,10 +63,10 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     bound, parts = VariationalBound(model.schedule, how.variance), strata(model.schedule, config.bins)
     found, priors = [], []
     with progress(len(rows) * len(parts) * config.draws, "eval", label="held-out images") as bar:
-        for start in range(0, len(rows), BATCH):
-            ids = rows[start : start + BATCH].tolist()
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            ids = rows[start : start + IMAGES_AT_ONCE].tolist()
             x0 = to_model_range(opened.array[ids]).to(device)
-            label = None if labels is None else torch.from_numpy(labels[start : start + BATCH]).to(device)
+            label = None if labels is None else torch.from_numpy(labels[start : start + IMAGES_AT_ONCE]).to(device)
             denoise = denoiser(model, label, clip=how.clip, seen=bar.update)
             generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
             noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddpm.pictures.duplicates import Images
+from ddpm.images import Images
 from stages.rank.sets import Sets
 from stages.shared.figures import HELD_OUT, REAL, REPORT, SAMPLES
 from stages.shared.ranking import REPORT_BEST_SIX

@@ -38,7 +38,7 @@ def open_sets(samples_folder: Path, images: Path, seed: int) -> Sets:
     """
     samples, train, val = image_set(samples_folder, "samples"), image_set(images, "train"), image_set(images, "val")
     ours, _, unseen = open_alike(dict([samples, train, val]))
-    group, held_out = without_twins(images / DUPLICATES, train.table, val.table)
+    group, held_out = without_duplicates(images / DUPLICATES, train.table, val.table)
     alone = np.flatnonzero(np.bincount(group)[group] == 1)
     for (path, _), rows in ((samples, ours), (train, alone), (val, held_out)):
         if len(rows) < FEWEST:
@@ -47,19 +47,19 @@ def open_sets(samples_folder: Path, images: Path, seed: int) -> Sets:
     return Sets(ours, ArrayFile(train[0]), unseen, held_out, left_out, group)
 
 
-def without_twins(twins: Path, train_index: Path, val_index: Path) -> tuple[np.ndarray, np.ndarray]:
+def without_duplicates(duplicates: Path, train_index: Path, val_index: Path) -> tuple[np.ndarray, np.ndarray]:
     """Of each training image the row of the first that it repeats, or its own; the rows of `val` that none repeats."""
     rows = {"train": _rows(train_index), "val": _rows(val_index)}
     group, held_out = np.arange(len(rows["train"])), set(rows["val"].values())
-    table = pd.read_csv(twins, dtype=str, keep_default_na=False)
-    columns = ["category", "key", "twin_split", "twin_category", "twin_key"]
-    for category, key, split, *twin in table[columns].to_numpy():
+    table = pd.read_csv(duplicates, dtype=str, keep_default_na=False)
+    columns = ["category", "key", "other_split", "other_category", "other_key"]
+    for category, key, split, *other in table[columns].to_numpy():
         if (category, key) not in rows["train"]:  # `extract` dropped it
             continue
         if split == "train":
-            group[rows["train"][category, key]] = rows["train"][tuple(twin)]
+            group[rows["train"][category, key]] = rows["train"][tuple(other)]
         else:
-            held_out.discard(rows["val"][tuple(twin)])
+            held_out.discard(rows["val"][tuple(other)])
     return group, np.array(sorted(held_out), int)
 
 

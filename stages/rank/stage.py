@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from ddpm.evaluation.copies import copy_distances, p_values, threshold
-from ddpm.evaluation.metrics import mean, share
+from ddpm.evaluation.metrics import mean, proportion
 from ddpm.evaluation.neighbours import OnBlock, nearest, take
-from ddpm.evaluation.perceptual import BLOCK, Metric, load_lpips, random_pairs
-from ddpm.pictures.duplicates import Images
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, random_pairs
+from ddpm.images import Images
 from ddpm.rng import numpy_stream
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
@@ -162,8 +162,8 @@ def pair_distances(metric: Metric, images: Images, config: RankConfig) -> np.nda
     pairs = random_pairs(len(images), config.pairs, numpy_stream(config.seed, "rank: pairs"))
     found = []
     with progress(len(pairs), "pair", label="random pairs") as shown:
-        for start in range(0, len(pairs), BLOCK):
-            part = pairs[start : start + BLOCK]
+        for start in range(0, len(pairs), IMAGES_AT_ONCE):
+            part = pairs[start : start + IMAGES_AT_ONCE]
             found.append(metric.pair_distances(*(take(images, rows) for rows in part.T)))
             shown.update(len(part))
     return torch.cat(found).numpy()
@@ -183,7 +183,7 @@ def summary(
         "copies": {
             "rate": rate,
             "limit": threshold(copies, rate),
-            **{name: asdict(share(flags.mean(), len(flags))) for name, flags in by_set(table, "flagged").items()},
+            **{name: asdict(proportion(flags.mean(), len(flags))) for name, flags in by_set(table, "flagged").items()},
         },
     }
 

@@ -25,7 +25,7 @@ from stages.kit.state import code_digests, platform_of
 from stages.shared.formats import write_npy, write_npy_header
 from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
 
-CHUNK = 64
+CHUNK_IMAGES = 64
 """Images in flight at once. Who draws a chunk doesn't change it, so the number of processes changes no byte."""
 
 
@@ -93,7 +93,7 @@ def require_classes(model: Model, config: SampleConfig) -> None:
 def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
     """Draw the images that `folder` lacks, each process its share; the files of all, in order."""
     count = drawing.config.count
-    parts = (range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
+    parts = (range(first, min(first + CHUNK_IMAGES, count)) for first in range(0, count, CHUNK_IMAGES))
     chunks = {folder / f"{ids.start}-{ids.stop}.npy": ids for ids in parts}
     missing = from_first([file for file in chunks if not file.exists()])
     if first_process() and len(missing) < len(chunks):

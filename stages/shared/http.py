@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 import requests
 from urllib3.exceptions import HTTPError
 
-CHUNK = 1 << 16  # bytes taken from the connection at a time, at most
+CHUNK_BYTES = 1 << 16  # bytes taken from the connection at a time, at most
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 
 
@@ -79,7 +79,7 @@ def extent(response: requests.Response) -> tuple[int | None, int | None]:
 def read(response: requests.Response) -> bytes:
     """What has arrived, as soon as it has: a connection that is lost afterwards doesn't take it along."""
     try:
-        return response.raw.read1(CHUNK, decode_content=False)
+        return response.raw.read1(CHUNK_BYTES, decode_content=False)
     except HTTPError as error:
         raise LostError(_reason(error)) from None
 

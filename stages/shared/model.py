@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm.config import STRICT, ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.precision import Precision, choose_precision, placed
+from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
@@ -157,7 +157,8 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
     network.load_state_dict(tensors)
     network = placed(network, device).eval()
     schedule = NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion"))
-    number_format = choose_precision(precision, device)
+    set_float32_products(precision)
+    number_format = autocast_dtype(precision, device)
     return Model(
         network=network,
         denoiser=Denoiser(network, schedule, settings["recipe"]["target"], precision=number_format),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-from ddpm.evaluation.backbone import TRUNKS, TrunkError, from_flax, from_torchvision, load_arrays
+from ddpm.evaluation.backbone import BACKBONES, BackboneError, from_flax, from_torchvision, load_arrays
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.shared.download import download as download_file
@@ -34,7 +34,7 @@ def main(*, backbone: Path) -> str:
     """Write the convolutions that `rank.net` names to BACKBONE, as safetensors."""
     net = read_params().section(RankConfig, "rank").net
     # The same bytes from either file: the metadata doesn't say which it was.
-    write_safetensors(backbone, obtain(net), {"net": net, "sha256": TRUNKS[net].digest})
+    write_safetensors(backbone, obtain(net), {"net": net, "sha256": BACKBONES[net].digest})
     return f"{net} in {backbone}, with the sha256 that it should have"
 
 
@@ -76,14 +76,14 @@ def _read_fresh(path: Path, net: str) -> dict[str, Tensor]:
 
 
 def read(path: Path, net: str) -> dict[str, Tensor]:
-    """The trunk in one of the two files.
+    """The backbone in one of the two files.
 
     Raises:
         StageError: the file is damaged, or isn't what its name says.
     """
     try:
         return _read_archive(path, net) if path.name == ARCHIVE else _read_official(path, net)
-    except TrunkError as error:
+    except BackboneError as error:
         raise StageError(f"{path}: {error}") from None
 
 

@@ -111,7 +111,7 @@ def test_python_modules_have_the_options(call: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def little(tmp_path_factory: pytest.TempPathFactory, trunk: object) -> Clone:
+def little(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
     """A clone in which the default profile has run on little data."""
     clone = Clone(tmp_path_factory.mktemp("docs"))
     apply_overrides(clone.folder / "params.yaml", LITTLE)

@@ -67,7 +67,7 @@ def test_no_network(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(_download, "SECOND", 0.0)
-    assert is_quoted(fail("weights", {}, tmp_path / "trunk.safetensors"))
+    assert is_quoted(fail("weights", {}, tmp_path / "backbone.safetensors"))
     source, table = {"data": "lsun", "sources.lsun.urls": [NOWHERE]}, REPOSITORY / "stages" / "lsun.csv"
     assert is_quoted(fail("fetch", source, table, tmp_path / "lmdb", tmp_path / "factors.csv"))
 

@@ -15,7 +15,7 @@ from conftest import WriteParams
 from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from test_evaluation_stages import FIGURES
-from test_rank_stage import OUTPUTS, unseen, write, write_twins
+from test_rank_stage import OUTPUTS, unseen, write, write_duplicates
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from trainers import churches
@@ -177,7 +177,7 @@ def write_as_google(unet: UNet2DModel, folder: Path) -> None:
 
 
 def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
-    write_params: WriteParams, trunk: dict[str, Tensor], tmp_path: Path
+    write_params: WriteParams, backbone: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """Imported, then sampled, interpolated, ranked and evaluated beside drawn churches."""
     short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.pairs": 10}
@@ -189,8 +189,8 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
     write(Path("train"), churches())
     write(Path("val"), unseen())
-    write_twins(Path("duplicates.csv"))
-    write_safetensors(Path("trunk"), trunk, {"net": "alex"})
+    write_duplicates(Path("duplicates.csv"))
+    write_safetensors(Path("backbone"), backbone, {"net": "alex"})
 
     with torch.inference_mode():
         x, t = torch.randn(2, 3, 48, 48), torch.tensor([3, 977])
@@ -198,10 +198,10 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
 
     sample.main(Path("theirs.safetensors"), changes={})
     sets = {f"{name}{kind}": Path(f"{name}{end}") for name in ("train", "val") for kind, end in ENDS.items()}
-    interpolate.main(Path("theirs.safetensors"), trunk=Path("trunk"), changes={}, **sets)
+    interpolate.main(Path("theirs.safetensors"), backbone=Path("backbone"), changes={}, **sets)
     ours = [Path("samples.npy"), Path("samples.csv"), *sets.values()]
-    rank.main(*ours, Path("duplicates.csv"), Path("trunk"), *map(Path, OUTPUTS))
-    evaluate.main(*ours, Path("trunk"), Path("evaluate.json"), *(Path(f"{name}.png") for name in FIGURES))
+    rank.main(*ours, Path("duplicates.csv"), Path("backbone"), *map(Path, OUTPUTS))
+    evaluate.main(*ours, Path("backbone"), Path("evaluate.json"), *(Path(f"{name}.png") for name in FIGURES))
     assert len(json.loads(Path("interpolate.json").read_text())["noise"]) > 1
     assert len(pd.read_csv("neighbours.csv")) == 12
     assert json.loads(Path("evaluate.json").read_text())["samples"]["kid_alexnet"]["n"] == 12

@@ -1,5 +1,6 @@
 """The report's equations (1) to (14) against diffusers, closed forms and each other."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.config import ConfigError, parse
-from ddpm.diffusion.process import loss_weight, posterior, q_sample, q_step, simple_loss, to_x0_eps, training_target
+from ddpm.diffusion.denoiser import Denoiser
+from ddpm.diffusion.process import posterior, q_sample, q_step, simple_loss
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.sampling.samplers import SamplerConfig, ancestral
 
@@ -75,8 +77,8 @@ def test_ancestral_step_is_diffusers_at_every_t(variance: str) -> None:
     oracle = DDPMScheduler(**ORACLE, variance_type=f"fixed_{variance}")
     xt, eps = (tensor.double() for tensor in noises(2))
 
-    def predict(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return to_x0_eps("eps", SCHEDULE, x, at(t), eps)
+    def predict(x: torch.Tensor, t: int) -> torch.Tensor:
+        return Denoiser(lambda *_: eps, SCHEDULE, "eps")(x, at(t))
 
     config = SamplerConfig(sampler="ancestral", steps=2, variance=variance)
     for t in range(1, 1000):
@@ -117,14 +119,24 @@ def test_bound_term_is_the_simple_loss_with_a_weight() -> None:
         assert torch.allclose(kl, weight * simple_loss(guess, eps).double(), rtol=1e-5)
 
 
+def perfect(target: str, x0: torch.Tensor, eps: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """The network that knows x_0 and eps."""
+
+    def network(xt: torch.Tensor, t: torch.Tensor, label: object) -> torch.Tensor:
+        signal, noise = SCHEDULE.at(int(t[0])) ** 0.5, (1 - SCHEDULE.at(int(t[0]))) ** 0.5
+        return {"eps": eps, "x0": x0, "v": signal * eps - noise * x0}[target]
+
+    return network
+
+
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
     x0, eps = noises(2)
     for t in (0, 1, 500, 900):
         xt = q_sample(SCHEDULE, x0, at(t), eps)
-        found = to_x0_eps(target, SCHEDULE, xt, at(t), training_target(target, SCHEDULE, x0, at(t), eps))
-        assert torch.allclose(found[0], x0, atol=1e-3)
-        assert torch.allclose(found[1], eps, atol=1e-3)
+        found = Denoiser(perfect(target, x0, eps), SCHEDULE, target)(xt, at(t))
+        assert torch.allclose(found, x0, atol=1e-3)
+        assert torch.allclose(SCHEDULE.noise_of(xt, x0, t), eps, atol=1e-3)
 
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
@@ -133,14 +145,16 @@ def test_every_target_is_weighed_for_the_error_of_x0(target: str) -> None:
     x0, eps, wrong = noises(3)
     for t in range(0, 1000, 37):
         xt = q_sample(SCHEDULE, x0, at(t), eps)
-        output = training_target(target, SCHEDULE, x0, at(t), eps + 0.1 * wrong)
-        error = simple_loss(to_x0_eps(target, SCHEDULE, xt, at(t), output)[0], x0).double()
-        own = simple_loss(output, training_target(target, SCHEDULE, x0, at(t), eps)).double()
+        network = perfect(target, x0, eps + 0.1 * wrong)
+        error = simple_loss(Denoiser(network, SCHEDULE, target)(xt, at(t)), x0).double()
         snr = SCHEDULE.at(t) / (1 - SCHEDULE.at(t))
         for weighting, wanted in (("min_snr", min(snr, 5) * error), ("snr_plus_one", min(snr + 1, 100) * error)):
-            weight = loss_weight(weighting, target, SCHEDULE, at(t))
-            assert torch.allclose(weight * own, wanted, rtol=2e-2, atol=1e-9), (weighting, t)
-        assert loss_weight("simple", target, SCHEDULE, at(t)).tolist() == [1, 1]
+            losses = Denoiser(network, SCHEDULE, target, weighting).losses(x0, at(t), eps).double()
+            assert torch.allclose(losses, wanted, rtol=2e-2, atol=1e-9), (weighting, t)
+        output = perfect(target, x0, eps)(xt, at(t), None)
+        assert torch.allclose(
+            Denoiser(network, SCHEDULE, target).losses(x0, at(t), eps), simple_loss(network(xt, at(t), None), output)
+        )
 
 
 def test_min_snr_is_the_papers_at_every_t() -> None:
@@ -149,7 +163,8 @@ def test_min_snr_is_the_papers_at_every_t() -> None:
     snr = SCHEDULE.alpha_bar / (1 - SCHEDULE.alpha_bar)
     for target, weight in (("x0", 1), ("eps", snr), ("v", snr + 1)):
         expected = (snr.clamp(max=5) / weight).float()
-        assert torch.allclose(loss_weight("min_snr", target, SCHEDULE, t), expected, rtol=1e-4)
+        denoiser = Denoiser(lambda *_: t, SCHEDULE, target, "min_snr")
+        assert torch.allclose(denoiser.loss_weight(t), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

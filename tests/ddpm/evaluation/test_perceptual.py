@@ -29,8 +29,8 @@ from stages.weights import stage as weights
 
 
 @pytest.fixture(scope="module")
-def model(trunk: dict[str, Tensor]) -> lpips.LPIPS:
-    return load_lpips(trunk, "alex")
+def model(backbone: dict[str, Tensor]) -> lpips.LPIPS:
+    return load_lpips(backbone, "alex")
 
 
 def pictures(count: int, seed: int) -> Tensor:
@@ -40,11 +40,11 @@ def pictures(count: int, seed: int) -> Tensor:
     return sum((F.interpolate(scale, 48, mode="bilinear") for scale in scales), torch.zeros(())).tanh()
 
 
-def test_the_trunk_is_alexnet(trunk: dict[str, Tensor]):
+def test_the_trunk_is_alexnet(backbone: dict[str, Tensor]):
     total = hashlib.sha256()
     for layer in (0, 3, 6, 8, 10):
         for kind in ("weight", "bias"):
-            total.update(trunk[f"features.{layer}.{kind}"].numpy().astype("<f4").tobytes())
+            total.update(backbone[f"features.{layer}.{kind}"].numpy().astype("<f4").tobytes())
     assert total.hexdigest() == "2b566cc3a4d6f0a7343701af22f461f1ac3dcd03a3ac28cce10968a1d3c85fdc"
 
 
@@ -56,9 +56,9 @@ def test_reference_distances(model: lpips.LPIPS):
     assert pair_distances(model, a, -a).item() == pytest.approx(0.111562, abs=1e-6)
 
 
-def test_loading_draws_nothing_from_the_global_generator(trunk: dict[str, Tensor]):
+def test_loading_draws_nothing_from_the_global_generator(backbone: dict[str, Tensor]):
     before = torch.get_rng_state()
-    load_lpips(trunk, "alex")
+    load_lpips(backbone, "alex")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -74,7 +74,7 @@ def test_embedding_distance_is_lpips(model: lpips.LPIPS, size: int):
 def test_embedding_distance_is_lpips_for_vgg(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DVC_ROOT", str(REPOSITORY))
     if not (weights.download_folder() / weights.ARCHIVE).exists():
-        pytest.skip("VGG16 would be one more download here: the trunk came from another file")
+        pytest.skip("VGG16 would be one more download here: the backbone came from another file")
     model = load_lpips(weights.obtain("vgg"), "vgg")
     a, b = pictures(2, 0), pictures(2, 1)
     distances = squared_distances(embed(model, a), embed(model, b)).diagonal()
@@ -138,7 +138,7 @@ def test_nearest_are_the_same_whatever_is_in_memory_at_once(
     whole, calls = nearest(metric, queries, reference, 3, mirror=True), []
     for queries_at_once, block in ((4, 128), (9, 7), (2, 64)):
         monkeypatch.setattr("ddpm.neighbours.QUERY_BYTES", queries_at_once * 4 * 10_278)
-        monkeypatch.setattr("ddpm.neighbours.BLOCK_BYTES", block * 4 * 10_278)
+        monkeypatch.setattr("ddpm.evaluation.neighbours.BLOCK_BYTES", block * 4 * 10_278)
         images = ArrayFile(tmp_path / "reference.npy")
         parts = nearest(metric, queries, images, 3, mirror=True, on_block=lambda *counts: calls.append(counts))
         assert np.array_equal(parts.distances, whole.distances)

@@ -5,7 +5,8 @@ import torch
 from diffusers import UNet2DModel
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.networks.unet import ResnetBlock, UNet, UNetConfig
+from ddpm.training.initial import initial_network
 from tools.diffusers_names import CONVENTIONS
 
 SMALL = {
@@ -60,12 +61,12 @@ def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventio
 
 def test_an_untrained_network_puts_out_zero() -> None:
     x = torch.randn(2, 3, 48, 48)
-    assert torch.equal(UNet(config(), 48)(x, torch.tensor([0, 999])), torch.zeros_like(x))
+    assert torch.equal(initial_network(UNet(config(), 48))(x, torch.tensor([0, 999])), torch.zeros_like(x))
 
 
 def test_the_reports_initial_weights() -> None:
     """Xavier's bound everywhere, 1e-5 of it where a branch of convolutions ends, no biases."""
-    network = UNet(config(initial="xavier"), 48)
+    network = initial_network(UNet(config(initial="xavier"), 48))
     small = {"conv_out.weight"} | {name for name, _ in network.named_parameters() if name.endswith("conv2.weight")}
     for name, weight in network.named_parameters():
         if weight.ndim > 1:
@@ -102,3 +103,16 @@ def test_an_impossible_shape_is_named(changes: dict, message: str) -> None:
 def test_a_size_that_does_not_fit_is_named(size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UNet(config(), size)
+
+
+def test_dropout_acts_in_training_and_there_alone() -> None:
+    block = ResnetBlock(8, 8, 16, dropout=0.5, groups=2)
+    seen: list[torch.Tensor] = []
+    block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x, embedding = torch.randn(64, 8, 4, 4), torch.randn(64, 16)
+    for module in (block.train(), block.eval()):
+        torch.manual_seed(0)
+        module(x, embedding)
+    dropped = seen[0] == 0
+    assert float(dropped.float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert torch.allclose(seen[0][~dropped], 2 * seen[1][~dropped])

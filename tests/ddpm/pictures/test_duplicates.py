@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm.pictures import duplicates
-from ddpm.pictures.duplicates import descriptors, twins_between, twins_within
+from ddpm.pictures.duplicates import descriptors, duplicates_between, duplicates_within
 
 
 def rms(one: np.ndarray, other: np.ndarray) -> float:
@@ -28,13 +28,13 @@ def pictures(count: int, size: int, seed: int) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(5, 13), st.integers(0, 999), st.integers(1, 30), st.sampled_from([0.0, 8.0]))
-def test_twins_are_those_of_a_search_by_hand(count, size, seed, block, radius):
+def test_duplicates_are_those_of_a_search_by_hand(count, size, seed, block, radius):
     images = pictures(count, size, seed)
     among = np.flatnonzero(np.random.default_rng(seed).random(count) < 0.8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "BLOCK", block)
-        found = twins_within(images, among, radius)
-        between = twins_between(images, images[::2], radius)
+        patch.setattr(duplicates, "IMAGES_AT_ONCE", block)
+        found = duplicates_within(images, among, radius)
+        between = duplicates_between(images, images[::2], radius)
     kept: list[int] = []
     for number, image in enumerate(images):
         nearest = min(distance(image, other) for other in images[::2])
@@ -71,6 +71,6 @@ def test_many_copies_of_one_image_take_no_time():
     """All pairs would be twelve million."""
     images = np.zeros((5_000, 32, 32, 3), np.uint8)
     images[::2] += 1
-    found = twins_within(images, np.arange(len(images)), 8.0)
+    found = duplicates_within(images, np.arange(len(images)), 8.0)
     assert (found.other[1:] == 0).all()
     assert set(found.rms) == {0.0, 1.0}

@@ -137,10 +137,10 @@ def test_real_images_get_the_noise_of_their_t(folder: Path) -> None:
         assert float(noises.std()) == pytest.approx(1, abs=0.02)
 
 
-def test_ratios_of_a_path(trunk: dict[str, Tensor]) -> None:
+def test_ratios_of_a_path(backbone: dict[str, Tensor]) -> None:
     a, b = churches()[:2]
     paths = np.stack([[a, b, a, b], [a, a, b, b], [a, a, a, a]])
-    found = path_metrics(Metric(load_lpips(trunk, "alex")), paths)
+    found = path_metrics(Metric(load_lpips(backbone, "alex")), paths)
     assert found.steps.shape == (3, 3)
     assert found.largest_over_mean.tolist() == pytest.approx([1, 3, 0])
     assert found.length_over_end_distance.tolist() == pytest.approx([3, 1, 0])
@@ -164,9 +164,9 @@ def interpolate(monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, byt
 REAL = ["--train", "train.npy", "--train-index", "train.csv", "--val", "val.npy", "--val-index", "val.csv"]
 
 
-def test_all_outputs_twice(folder: Path, trunk: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    write_safetensors(Path("trunk"), trunk, {"net": "alex"})
-    options = ["--trunk", "trunk", *REAL, "--paths", "[lerp, slerp]", "--samplers", "[ancestral, ddim]"]
+def test_all_outputs_twice(folder: Path, backbone: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_safetensors(Path("backbone"), backbone, {"net": "alex"})
+    options = ["--backbone", "backbone", *REAL, "--paths", "[lerp, slerp]", "--samplers", "[ancestral, ddim]"]
     written = interpolate(monkeypatch, *options)
     assert written == interpolate(monkeypatch, *options)
     assert np.load("out/interpolation.npy").shape == (4, 3, 3, 48, 48, 3)
@@ -185,7 +185,7 @@ def test_all_outputs_twice(folder: Path, trunk: dict[str, Tensor], monkeypatch: 
 
 
 def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--pairs", "1", "--frames", "7", "--paths", "slerp", "--samplers", "own"]
+    options = ["--pairs", "1", "--frames", "7", "--paths", "slerp", "--samplers", "native"]
     assert set(interpolate(monkeypatch, *options)) == {
         "interpolation.npy", "interpolation.png", "interpolation_animated.png"
     }  # fmt: skip
@@ -197,9 +197,9 @@ def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--trunk", "trunk"], "--trunk, --train, --train-index, --val and --val-index go together"),
+        (["--backbone", "backbone"], "--backbone, --train, --train-index, --val and --val-index go together"),
         (
-            ["--trunk", "trunk", *REAL, "--pairs", "5"],
+            ["--backbone", "backbone", *REAL, "--pairs", "5"],
             "interpolate.pairs = 5: must be from 2 to 4: val.npy has 8 images",
         ),
         (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.config import ConfigError, parse
-from ddpm.diffusion.process import to_x0_eps
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.sampling.multistep import dpmpp_step
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
@@ -34,20 +34,19 @@ def noises(count: int) -> list[torch.Tensor]:
     return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
 
 
-def gaussian(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+def gaussian(x: torch.Tensor, t: int) -> torch.Tensor:
     """The optimal predictor where x_0 is normal."""
     bar = SCHEDULE.at(t)
-    x0 = M + bar**0.5 * S**2 / (bar * S**2 + 1 - bar) * (x - bar**0.5 * M)
-    return x0, (x - bar**0.5 * x0) / (1 - bar) ** 0.5
+    return M + bar**0.5 * S**2 / (bar * S**2 + 1 - bar) * (x - bar**0.5 * M)
 
 
 def eps_of(x: torch.Tensor, t: int) -> torch.Tensor:
     """A network, of sorts: the optimal one for Gaussian data, and something that is not linear."""
-    return gaussian(x, t)[1] + 0.2 * (1 - SCHEDULE.at(t)) ** 0.5 * torch.sin(3 * x)
+    return SCHEDULE.noise_of(x, gaussian(x, t), t) + 0.2 * (1 - SCHEDULE.at(t)) ** 0.5 * torch.sin(3 * x)
 
 
-def fake(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return to_x0_eps("eps", SCHEDULE, x, torch.full((len(x),), t), eps_of(x, t))
+def fake(x: torch.Tensor, t: int) -> torch.Tensor:
+    return Denoiser(lambda *_: eps_of(x, t), SCHEDULE, "eps")(x, torch.full((len(x),), t))
 
 
 ORACLE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
@@ -201,37 +200,39 @@ def test_strides_are_equal_in_what_they_say() -> None:
     assert lambdas.diff().std() < 0.05 * lambdas.diff().mean()
 
 
-def test_guidance_goes_beyond_the_class() -> None:
-    """The network's output with the class, less w - 1 times its distance to that without."""
-    label = torch.tensor([1, 2])
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_guidance_mixes_the_outputs_with_the_class_and_without(target: str) -> None:
+    """w c + (1 - w) u, whatever the target is (Ho & Salimans 2022)."""
+    label, (xt, conditional, unconditional) = torch.tensor([1, 2]), noises(3)
 
     def network(xt: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
-        return xt * 0 + (0 if label is None else label.view(-1, 1, 1, 1) / 10)
+        return unconditional if label is None else conditional
 
     def guided(weight: float, label: torch.Tensor | None = label) -> torch.Tensor:
         how = PredictorConfig(clip=False, guidance=weight)
-        return make_predictor(network, SCHEDULE, "x0", how, precision=torch.float32, label=label)(noises(1)[0], 9)[0]
+        return make_predictor(Denoiser(network, SCHEDULE, target), how, label)(xt, 300)
 
-    assert torch.allclose(guided(3.0), 3 * guided(1.0))
-    assert not guided(0.0).any()
-    assert torch.equal(guided(3.0, None), guided(1.0, None))
+    for weight in (0.0, 1.0, 3.0):
+        mixed = weight * conditional + (1 - weight) * unconditional
+        expected = Denoiser(lambda *_, mixed=mixed: mixed, SCHEDULE, target)(xt, torch.tensor([300, 300]))
+        assert torch.allclose(guided(weight), expected, atol=1e-4)
+    assert torch.equal(guided(3.0, None), guided(0.0))
 
 
-@pytest.mark.parametrize(
-    ("clip", "threshold", "largest"), [(True, None, [1.0, 0.5]), (False, 1.0, [1.0, 0.5]), (False, None, [4.0, 0.5])]
-)
-def test_an_estimate_out_of_range_is_brought_back_and_eps_with_it(
-    clip: bool, threshold: float | None, largest: list[float]
-) -> None:
+@pytest.mark.parametrize(("clip", "largest"), [(True, [1.0, 0.5]), (False, [4.0, 0.5])])
+def test_an_estimate_out_of_range_is_clipped_where_that_is_wanted(clip: bool, largest: list[float]) -> None:
     x0 = torch.linspace(-1, 1, 48).view(1, 3, 4, 4) * torch.tensor([4.0, 0.5]).view(2, 1, 1, 1)
-    how = PredictorConfig(clip=clip, threshold=threshold)
-    predict = make_predictor(lambda xt, t, label: x0, SCHEDULE, "x0", how, precision=torch.float32)
-    xt = noises(1)[0]
-    found, eps = predict(xt, 500)
-    assert found.abs().amax((1, 2, 3)).tolist() == pytest.approx(largest)
-    assert torch.allclose(SCHEDULE.at(500) ** 0.5 * found + (1 - SCHEDULE.at(500)) ** 0.5 * eps, xt, atol=1e-5)
-    if threshold:
-        assert torch.allclose(found[0], x0[0] / 4)  # scaled, where `clip` cuts off
+    predict = make_predictor(Denoiser(lambda *_: x0, SCHEDULE, "x0"), PredictorConfig(clip=clip))
+    assert predict(noises(1)[0], 500).abs().amax((1, 2, 3)).tolist() == pytest.approx(largest)
+
+
+def test_a_threshold_clips_to_a_quantile_and_scales() -> None:
+    """By hand: of the absolute values 0, 0.5, ..., 5 the quantile 0.9 is 4.5; what never exceeds 1 stays."""
+    x0 = torch.stack([torch.arange(11) / 2, torch.arange(11) / 20]).view(2, 1, 1, 11)
+    predict = make_predictor(Denoiser(lambda *_: x0, SCHEDULE, "x0"), PredictorConfig(clip=False, threshold=0.9))
+    found = predict(torch.zeros_like(x0), 500)
+    assert torch.allclose(found[0].flatten(), (torch.arange(11) / 2).clamp(max=4.5) / 4.5)
+    assert torch.equal(found[1], x0[1])
 
 
 def test_an_unknown_sampler_is_one_line_with_those_there_are() -> None:

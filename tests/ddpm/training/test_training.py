@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist, pdist
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.drawing.scenes import draw_scene
@@ -21,6 +22,7 @@ from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training import report
 from ddpm.training.batches import Batches
+from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
 from ddpm.training.trainer import DivergedError, Trainer, TrainState
 
@@ -52,7 +54,7 @@ def start(
     trainer = Trainer(batches, SCHEDULE, learnt, parse(TrainConfig, shared, "train"), seed=0, epochs=epochs)
     torch.manual_seed(word(0, "weights"))
     shape = parse(UNetConfig, {**NETWORK, **(network or {})}, "network")
-    return trainer, TrainState(UNet(shape, images.shape[1], classes=3), learnt, CPU)
+    return trainer, TrainState(initial_network(UNet(shape, images.shape[1], classes=3)), learnt, CPU)
 
 
 def run(trainer: Trainer, state: TrainState, steps: int | None = None) -> None:
@@ -128,7 +130,7 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
     }  # fmt: skip
     trainer, state = start(1000, images, {"dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
-    predict = make_predictor(state.averages[0], SCHEDULE, "x0", PredictorConfig(), precision=torch.float32)
+    predict = make_predictor(Denoiser(state.averages[0], SCHEDULE, "x0"), PredictorConfig())
     sampler = SamplerConfig(sampler="ddim", steps=50)
     noise = ImageNoise(0, "sample", range(32), (3, 8, 8), CPU)
     drawn = to_uint8(run_sampler(sampler, predict, SCHEDULE, noise(), noise))

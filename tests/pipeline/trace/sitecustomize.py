@@ -2,14 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
 
 if "DDPM_TRACE" in os.environ and "DVC_STAGE" in os.environ:
     _file = os.open(os.environ["DDPM_TRACE"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    _folder = os.getcwd() + os.sep
+    _folder = f"{Path.cwd()}{os.sep}"
 
     def _note(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
-            path = os.path.abspath(os.fspath(arguments[0]))
+            path = str(Path(arguments[0]).absolute())
             if path.startswith(_folder):
                 writes = (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
                 line = f"{os.environ['DVC_STAGE']}\t{'w' if writes else 'r'}\t{path[len(_folder) :]}\n"

@@ -37,7 +37,7 @@ FIGURES = ("kid", "precision_recall", "diversity", "colours", "factors")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_params: WriteParams, trunk: dict[str, Tensor]) -> Path:
+def folder(tmp_path: Path, write_params: WriteParams, backbone: dict[str, Tensor]) -> Path:
     """With images and their tables; half of them are dark, and their tables say so."""
     write_params(CHANGES)
     images = churches().copy()
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, write_params: WriteParams, trunk: dict[str, Tensor]) 
     for name, rows in {"train": slice(0, 28), "val": slice(28, 40), "samples": slice(40, 48)}.items():
         np.save(tmp_path / f"{name}.npy", images[rows])
         write_index(tmp_path / f"{name}.csv", len(images[rows]), time=[TIMES[row % 2] for row in range(48)[rows]][::-1])
-    write_safetensors(tmp_path / "trunk.safetensors", trunk, {"net": "alex"})
+    write_safetensors(tmp_path / "backbone.safetensors", backbone, {"net": "alex"})
     return tmp_path
 
 
@@ -58,7 +58,7 @@ def write_index(path: Path, count: int, **columns: list[str]) -> None:
 def evaluated(folder: Path, out: str) -> dict:
     inputs = [folder / f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
     figures = [folder / out / f"{name}.png" for name in FIGURES]
-    evaluate.main(*inputs, folder / "trunk.safetensors", folder / out / "evaluate.json", *figures)
+    evaluate.main(*inputs, folder / "backbone.safetensors", folder / out / "evaluate.json", *figures)
     return json.loads((folder / out / "evaluate.json").read_text())
 
 

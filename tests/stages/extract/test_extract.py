@@ -111,8 +111,8 @@ def test_good_records_are_packed_and_bad_ones_reported(lmdbs, capfd):
         "images_of": {"church": 3, "tower": 3},
         "encoding": {"jpeg": 5, "webp": 1, "png": 1, "other": 2},
         "mode": {"L": 1, "RGB": 5},
-        "twins_in_training": {"exact": 0, "near": 0},
-        "twins_held_out": {"exact": 0, "near": 0},
+        "duplicates_in_training": {"exact": 0, "near": 0},
+        "duplicates_held_out": {"exact": 0, "near": 0},
     }
     errors = capfd.readouterr().err
     assert "train: bad record 01: no bytes" in errors
@@ -183,8 +183,8 @@ def test_duplicates_and_leaks_are_found_and_dropped_if_told(lmdbs, write_params,
         "f,tower,train,b,church,near,yes",
     ]
     counts = json.loads(OUTS[5].read_text())
-    assert counts["train"]["twins_in_training"] == {"exact": 1, "near": 1}
-    assert counts["train"]["twins_held_out"] == {"exact": 0, "near": 2}
+    assert counts["train"]["duplicates_in_training"] == {"exact": 1, "near": 1}
+    assert counts["train"]["duplicates_held_out"] == {"exact": 0, "near": 2}
     images, recipe = open_images(OUTS[0], OUTS[2])
     assert recipe == RECIPE.name
     table = read_table(OUTS[2])
@@ -307,8 +307,8 @@ def test_real_photographs(photos, write_params):
         "images_of": {"photos": 600},
         "encoding": {"jpeg": 300, "webp": 300, "png": 0, "other": 0},
         "mode": {"RGB": 600},
-        "twins_in_training": {"exact": 0, "near": 0},
-        "twins_held_out": {"exact": 0, "near": 0},
+        "duplicates_in_training": {"exact": 0, "near": 0},
+        "duplicates_held_out": {"exact": 0, "near": 0},
     }
     table = pd.read_csv(OUTS[3])
     assert list(table["row"]) == list(range(100))

@@ -77,7 +77,7 @@ SPLIT = {
     "mode": {"L": 10, "RGB": 4000},
 }
 SETS = {"samples": 64, "held_out": 500, "left_out": 500}
-TWINS = {"twins_in_training": {"exact": 3, "near": 4}, "twins_held_out": {"exact": 1, "near": 2}}
+DUPLICATES = {"duplicates_in_training": {"exact": 3, "near": 4}, "duplicates_held_out": {"exact": 1, "near": 2}}
 MEAN = {"value": 0.1, "low": -0.02, "high": 0.3, "n": 8}
 PATH = {
     "noise_norm": {"ends": 83.1, "middle": 58.8},
@@ -86,11 +86,11 @@ PATH = {
     "end_distance": MEAN,
     "largest_over_mean": MEAN,
     "length_over_end_distance": MEAN,
-    "nearest_training": {"ends": MEAN, "middle": MEAN, "middle_less_ends": MEAN},
+    "nearest_training": {"ends": MEAN, "middle": MEAN, "midpoint_difference": MEAN},
 }
 REAL_PATH = {**PATH, "reconstruction": {"lpips": MEAN, "rmse": MEAN}}
 METRICS = {
-    "extract": {"train": SPLIT | TWINS, "val": SPLIT, "near_rms": 8.0},
+    "extract": {"train": SPLIT | DUPLICATES, "val": SPLIT, "near_rms": 8.0},
     "train": {
         "images": 4000,
         "steps": 2500,
@@ -396,7 +396,7 @@ def test_what_became_of_the_data_is_told(build):
     assert "They were kept." in text
     assert "centre crops, resized" in text
     split = {**SPLIT, "images_of": {"church": 3000, "tower": 1000}}
-    none = {name: {"exact": 0, "near": 0} for name in TWINS}
+    none = {name: {"exact": 0, "near": 0} for name in DUPLICATES}
     classes = {"train": split | none, "val": split, "near_rms": 8.0}
     changes = {"sources.demo.categories": ["church", "tower"], "extract.geometry": "squash", "extract.dedupe": "drop"}
     text = (build({"extract": classes}, changes) / "report.md").read_text()

@@ -29,7 +29,7 @@ from stages.shared.formats import write_safetensors
 
 SMALL = {"rank.pairs": 20, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
 INPUTS = [f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
-INPUTS += ["duplicates.csv", "trunk.safetensors"]
+INPUTS += ["duplicates.csv", "backbone.safetensors"]
 OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
 
 
@@ -58,22 +58,22 @@ def write(path: Path, images: np.ndarray) -> None:
     table.assign(category="church", preprocessing=RECIPE.name).to_csv(path.with_suffix(".csv"), index=False)
 
 
-def write_twins(path: Path, *pairs: tuple[int, str, int]) -> None:
-    """Near duplicates: row in training, split and row of its twin."""
-    columns = ["key", "category", "twin_split", "twin_key", "twin_category"]
-    rows = [(f"0{row}", "church", split, f"0{twin}", "church") for row, split, twin in pairs]
+def write_duplicates(path: Path, *pairs: tuple[int, str, int]) -> None:
+    """Near duplicates: row in training, split and row of its duplicate."""
+    columns = ["key", "category", "other_split", "other_key", "other_category"]
+    rows = [(f"0{row}", "church", split, f"0{other}", "church") for row, split, other in pairs]
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_params: WriteParams, trunk: dict[str, Tensor]) -> Path:
+def folder(tmp_path: Path, write_params: WriteParams, backbone: dict[str, Tensor]) -> Path:
     """48 training and 48 held-out churches; of 12 samples the first six are copies."""
     write_params(SMALL)
     write(tmp_path / "samples", np.concatenate([planted(), unseen()[48:54]]))
     write(tmp_path / "train", churches())
     write(tmp_path / "val", unseen()[:48])
-    write_twins(tmp_path / "duplicates.csv")
-    write_safetensors(tmp_path / "trunk.safetensors", trunk, {"net": "alex"})
+    write_duplicates(tmp_path / "duplicates.csv")
+    write_safetensors(tmp_path / "backbone.safetensors", backbone, {"net": "alex"})
     return tmp_path
 
 
@@ -114,7 +114,7 @@ def test_of_samples_that_all_are_copies_none_is_offered(folder: Path, write_para
 
 def test_near_duplicates_are_told_apart(folder: Path) -> None:
     """Training images 7 and 9 repeat 2; 11 is held out as well, as row 40."""
-    write_twins(folder / "duplicates.csv", (7, "train", 2), (9, "train", 2), (11, "val", 40), (99, "train", 2))
+    write_duplicates(folder / "duplicates.csv", (7, "train", 2), (9, "train", 2), (11, "val", 40), (99, "train", 2))
     sets = opened(folder)
     assert sets.group[[2, 7, 9, 11]].tolist() == [2, 2, 2, 11]
     assert 40 not in sets.held_out
@@ -132,7 +132,7 @@ def test_the_second_neighbour_is_no_duplicate_of_the_first(folder: Path) -> None
     images = churches().copy()
     images[[20, 30]] = images[0] + np.uint8(1)
     write(folder / "train", images)
-    write_twins(folder / "duplicates.csv", (20, "train", 0), (30, "train", 0))
+    write_duplicates(folder / "duplicates.csv", (20, "train", 0), (30, "train", 0))
     rank.main(*paths(folder, "out"))
     first = pd.read_csv(folder / "out" / "neighbours.csv").set_index("sample").loc[0]
     assert first["neighbour"] == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ddpm.config import parse
+from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
@@ -37,7 +38,7 @@ def test_noise_of_an_image_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
 def test_images_do_not_depend_on_their_batch(network: UNet, sampler: str) -> None:
     """To 1e-4: a convolution may sum in another order for another batch size."""
-    predict = make_predictor(network, SCHEDULE, "v", PredictorConfig(), precision=torch.float32)
+    predict = make_predictor(Denoiser(network, SCHEDULE, "v"), PredictorConfig())
     config = SamplerConfig(sampler=sampler, steps=20)
 
     def draw(ids: list[int]) -> torch.Tensor:
