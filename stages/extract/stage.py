@@ -33,7 +33,6 @@ RUN_BYTES = 1 << 26
 """What the images of a run may fill."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
-FIGURE_SCALE = 3
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -116,7 +115,7 @@ def main(*, lmdb: Path, factors: Path, images: Path, details: Path, figures: Pat
             "val": summary(held_out, modes, config.size),
         }
         write_json(details, {**counts, "near_rms": RADIUS})
-        write_png(figure, tile_grid(examples(train_part, seen), FIGURE_COLUMNS, scale=FIGURE_SCALE))
+        write_png(figure, tile_grid(examples(train_part, seen), FIGURE_COLUMNS))
     used, bad, dropped = (sum(each[key] for each in counts.values()) for key in ("images", "bad", "dropped"))
     return f"{used:,} images in {images}, {bad} bad, {dropped} dropped, {len(found)} duplicates; see {figure}"
 

@@ -14,22 +14,19 @@ from ddpm.evaluation.metrics import mean
 from ddpm.evaluation.neighbours import nearest
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
 from ddpm.evaluation.perceptual import Metric, load_lpips
-from ddpm.images import tile_grid, to_model_range
+from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
 from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_noises
 from stages.kit.device import setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.figures import save_figure, strip_figure
-from stages.shared.formats import read_safetensors, write_animation, write_json, write_npy
+from stages.shared.figures import PICTURE_DPI, save_figure, strip_figure
+from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import SampleConfig, load_model
 
 T = TypeVar("T", np.ndarray, Tensor)
-
-ANIMATED = 4
-"""Pairs in the animation, side by side."""
 
 SAMPLERS = {
     "ancestral": "ancestral, fresh",
@@ -52,9 +49,9 @@ def main(
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
-    conditional model without a class. In the folder FIGURES, `interpolation.png` shows every method and
-    `interpolation_animated.png` the last path by DDIM. Given the folder IMAGES of training and held-out images and the
-    BACKBONE of LPIPS, held-out images are interpolated too (`interpolation_real`), and DETAILS measure all paths.
+    conditional model without a class. In the folder FIGURES, `interpolation.png` shows a few methods. Given the
+    folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
+    (`interpolation_real`), and DETAILS measure all paths.
     """
     figure = figures / "interpolation.png"
     params = read_params({"interpolate": changes})
@@ -69,12 +66,11 @@ def main(
         found = measure(real, noise, pictured)
         write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
         write_json(details, found)
-        save_figure(figures / "interpolation_real.png", real_rows(pictured, real.held_out, found["real"], config.shown))
+        rows = real_rows(pictured, real.held_out, found["real"], config.shown)
+        save_figure(figures / "interpolation_real.png", rows, PICTURE_DPI)
     write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
-    save_figure(figure, noise_rows(noise, found.get("noise", {}), config))
+    save_figure(figure, noise_rows(noise, found.get("noise", {}), config), PICTURE_DPI)
     *_, last = noise
-    shown = noise.get(f"{config.paths[-1]}_ddim", noise[last])
-    write_animation(figures / "interpolation_animated.png", there_and_back(shown.images), milliseconds=150)
     said = ""
     if found:
         length = found["noise"][last]["length_over_end_distance"]["value"]
@@ -179,14 +175,13 @@ def ends_and_middle(values: Tensor) -> dict[str, float]:
 
 
 def noise_rows(noise: Mapping[str, Drawn], found: Mapping[str, Any], config: InterpolateConfig) -> Figure:
-    """Every method for the first pair; for the others the first path with the first sampler, the last with the rest."""
+    """Few methods for the first pairs: the first path with the first sampler, the last path with the others."""
     first, *rest = config.samplers
     few = [f"{config.paths[0]}_{first}", *(f"{config.paths[-1]}_{sampler}" for sampler in rest)]
-    shown = min(config.shown, config.pairs)
-    rows = [(name, 0) for name in noise] + [(name, pair) for pair in range(1, shown) for name in few]
+    rows = [(name, pair) for pair in range(min(config.shown, config.pairs)) for name in few]
     images = np.stack([noise[name].images[pair] for name, pair in rows])
     labels = [label(name, found) for name, _ in rows]
-    return strip_figure(images, weights_of(config.frames), labels, group=len(config.samplers))
+    return strip_figure(images, weights_of(config.frames), labels, group=len(few))
 
 
 def label(name: str, found: Mapping[str, Any]) -> str:
@@ -221,9 +216,3 @@ def real_rows(images: Mapping[str, Drawn], held_out: np.ndarray, found: Mapping[
 def weights_of(frames: int) -> list[str]:
     """The weight of the second end in each frame."""
     return [f"{index / (frames - 1):.3g}" for index in range(frames)]
-
-
-def there_and_back(paths: np.ndarray) -> np.ndarray:
-    """The first of `paths` `[pairs, frames, H, W, 3]` side by side, from end to end and back, `[frames, H, W, 3]`."""
-    tiles = [tile_grid(images, columns=len(images), scale=3) for images in paths[:ANIMATED].swapaxes(0, 1)]
-    return np.stack([*tiles, *tiles[-2:0:-1]])

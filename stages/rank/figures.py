@@ -41,7 +41,7 @@ def best_figure(chosen: Mapping[str, pd.DataFrame], sets: Sets, columns: int) ->
     """The selections in blocks, each sample above the real images that it is near to."""
     blocks = {name: _rows(name, list(part.itertuples()), sets) for name, part in chosen.items() if len(part)}
     heights = [len(rows) for rows in blocks.values()]
-    figure = Figure(figsize=(1.35 * columns + 0.4, 1.65 * sum(heights) + 0.3 * len(blocks)), layout="constrained")
+    figure = Figure(figsize=(1.05 * columns + 0.4, 1.4 * sum(heights) + 0.3 * len(blocks)), layout="constrained")
     parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (name, rows) in zip(parts, blocks.items(), strict=True):
         part.suptitle(TITLES[name], fontsize=10)

@@ -24,7 +24,7 @@ from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
 from stages.rank.figures import best_figure, histogram_figure
 from stages.rank.sets import Sets, open_sets
-from stages.shared.figures import save_figure
+from stages.shared.figures import PICTURE_DPI, save_figure
 from stages.shared.formats import read_safetensors, write_csv, write_json
 from stages.shared.ranking import RankConfig
 
@@ -65,7 +65,7 @@ def main(
         write_csv(neighbours, ranked.round(6))
         write_csv(distances, distributions(by_set(table, "distance")).round(6))
         write_json(details, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
-        save_figure(figure, best_figure(chosen, sets, config.best))
+        save_figure(figure, best_figure(chosen, sets, config.best), PICTURE_DPI)
         copies = by_set(table, "copy_distance")
         save_figure(figures / "nearest.png", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
     best = chosen["best"]["distance"]

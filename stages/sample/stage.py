@@ -23,13 +23,13 @@ from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
 from stages.kit.state import run_folder
 from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
-from stages.shared.figures import save_figure, strip_figure
-from stages.shared.formats import write_animation, write_csv, write_png, write_safetensors
+from stages.shared.figures import PICTURE_DPI, save_figure, strip_figure
+from stages.shared.formats import write_csv, write_png, write_safetensors
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import SampleConfig
 
 ROWS = 4
-"""Images in the forward strip, and in the animation."""
+"""Images in the forward strip, and in the trajectory."""
 REVERSED = 2
 """Images in the reverse strip, with two rows each."""
 FORWARD = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -37,7 +37,7 @@ FORWARD = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 REVERSE = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0)
 """Columns of the reverse strip, likewise."""
 FRAMES = 23
-"""Of the animation, before the last, at most."""
+"""Of the trajectory, before the last, at most."""
 
 
 def main(
@@ -51,8 +51,9 @@ def main(
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
     `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There a strip
-    and an animation show the reverse process and, given the folder IMAGES of real ones, a strip the forward process.
-    `reverse.safetensors` has the animation's images, uint8 [2, images, frames, H, W, 3], x_t and estimates of x_0.
+    shows the reverse process and, given the folder IMAGES of real ones, another the forward process.
+    `reverse.safetensors` has the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of
+    x_0.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
     with distributed():
@@ -66,10 +67,10 @@ def main(
             if first_process():
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
-                write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:64], columns=8, scale=3))
+                write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:64], columns=8))
                 if real:
                     strip = forward_strip(real, drawing.model.schedule, drawing.config.seed)
-                    save_figure(figures / "forward.png", strip)
+                    save_figure(figures / "forward.png", strip, PICTURE_DPI)
                 show_reverse(drawing, figures, samples / "reverse.safetensors")
                 shutil.rmtree(folder)
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
@@ -123,10 +124,8 @@ def show_reverse(drawing: Drawing, figures: Path, trajectory: Path) -> None:
     columns = list(dict.fromkeys(min(drawing.timesteps, key=lambda t: abs(t - near)) for near in wanted))
     frames = drawing.timesteps[:: -(-len(drawing.timesteps) // FRAMES)]
     seen = watch(drawing, {*columns, *frames})
-    save_figure(figures / "reverse.png", reverse_strip(seen, columns))
+    save_figure(figures / "reverse.png", reverse_strip(seen, columns), PICTURE_DPI)
     moving = np.stack([seen[t] for t in [*frames, -1]], axis=2)  # [2, ROWS, frames, H, W, 3]
-    tiles = [tile_grid(np.concatenate(frame), columns=ROWS, scale=3) for frame in moving.transpose(2, 0, 1, 3, 4, 5)]
-    write_animation(figures / "reverse_animated.png", np.stack(tiles), milliseconds=120)
     write_safetensors(trajectory, {"frames": torch.from_numpy(moving)}, {"timesteps": frames})
 
 

@@ -29,13 +29,17 @@ SAMPLES, HELD_OUT, REAL = "#1f5fa8", "#d97b1e", "#6b6b6b"
 REPORT = "#2e8b57"
 """Colour of the report's own numbers."""
 
-DPI = 150
+DPI = 110
+"""Pixels per inch of plots, and `PICTURE_DPI` of figures made of images: Git keeps these files."""
+PICTURE_DPI = 100
+CELL = 0.62
+"""Width of an image in a strip, in inches: nine of them with a label are as wide as half a page of 1,400 pixels."""
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: Figure, dpi: int = DPI) -> None:
     """Write `figure` as PNG, without the version that matplotlib would put into it."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def strip_figure(
@@ -46,8 +50,8 @@ def strip_figure(
     gaps = np.full(count, 0.05)
     gaps[group::group] += 0.25 if group > 1 else 0
     height = count + gaps.sum()
-    margin = 1.3 if rows else 0.05
-    figure = Figure(figsize=(width * 0.95 + margin, height * 0.95 + 0.3))
+    margin = 1.2 if rows else 0.05
+    figure = Figure(figsize=(width * CELL + margin, height * CELL + 0.3))
     left, top = margin / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight()
     cell = (1 - left) / width, top / height
     for row, y in enumerate(np.cumsum(gaps + 1)):
@@ -56,7 +60,7 @@ def strip_figure(
             axes.imshow(images[row, column], interpolation="nearest")
             axes.axis("off")
             if row == 0:
-                axes.set_title(columns[column], fontsize=9)
+                axes.set_title(columns[column], fontsize=8)
             if column == 0 and rows:
                 axes.text(-0.06, 0.5, rows[row], transform=axes.transAxes, ha="right", va="center", fontsize=8)
     return figure

@@ -56,19 +56,6 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(temporary, format="png")
 
 
-def write_animation(path: Path, frames: np.ndarray, milliseconds: int) -> None:
-    """Write uint8 `[F, H, W, 3]` as an animated PNG that loops, each frame for so long and the last a second longer.
-
-    It has 256 colours, or frames of noise would make it too large for a page.
-    """
-    some = frames[:, ::3, ::3]  # chooses the colours: k-means goes on while more than 3 % of these pixels change theirs
-    colours = Image.fromarray(some.reshape(-1, *some.shape[2:])).quantize(256, kmeans=some.size // 100)
-    images = [Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
-    durations = [milliseconds] * (len(images) - 1) + [milliseconds + 1000]
-    with replacing(path) as temporary:
-        images[0].save(temporary, format="png", save_all=True, append_images=images[1:], duration=durations, loop=0)
-
-
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write named tensors, and the metadata as JSON."""
     # Under one key: safetensors writes several in an order that differs from process to process.

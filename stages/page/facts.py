@@ -1,0 +1,82 @@
+"""What the templates say in numbers: metrics, parameters, and what follows from them without a run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import sqrt
+from typing import Any
+
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from stages.kit.params import MAPS, SCALARS, Params
+
+MACHINE = ("runtime",)
+"""Parameters that change no result, and that differ from machine to machine."""
+
+
+def headline(details: Mapping[str, Any]) -> dict[str, float]:
+    """The few numbers that `dvc metrics` shows and compares, from the details of the stages; docs/dvc.md explains them.
+
+    KID with its 95 % interval, precision and recall of the samples against held-out images, mean LPIPS of the best
+    samples to their nearest training image, the number of samples flagged as copies, the last training loss.
+    """
+    samples, rank = details["evaluate"]["samples"], details["rank"]
+    kid, precision, recall = (
+        next(value for name, value in samples.items() if name.startswith(metric))  # whose features, the page says
+        for metric in ("kid", "precision", "recall")
+    )
+    copies = rank["copies"]["samples"]
+    return {
+        "kid": kid["value"],
+        "kid_low": kid["low"],
+        "kid_high": kid["high"],
+        "precision": precision["value"],
+        "recall": recall["value"],
+        "lpips6": rank["best"]["mean"],
+        "copies": round(copies["value"] * copies["n"]),
+        "loss": details["train"]["loss"]["last_tenth"],
+    }
+
+
+def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every value with an interval, by its dotted name."""
+    if {"value", "low", "high", "n"} <= metrics.keys():
+        yield name, metrics
+    else:
+        for key, value in metrics.items():
+            if isinstance(value, Mapping):
+                yield from estimates(value, f"{name}.{key}".lstrip("."))
+
+
+def described(params: Params) -> dict[str, Any]:
+    """The parameters as the templates use them, and what follows from them without a run."""
+    top = params.top
+    model, sample = params.mapping("models", top.model), params.mapping("sample")
+    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
+    dimensions = 3 * params.mapping("extract")["size"] ** 2
+    return {
+        "params": params.values,
+        "source": params.mapping("sources", top.data),
+        "model": model,
+        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
+        "alpha_bar_end": schedule.at(schedule.steps - 1),
+        "dimensions": dimensions,
+        "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},
+        "parameters": list(parameters(params)),
+    }
+
+
+def parameters(params: Params) -> Iterator[tuple[str, str]]:
+    """Every parameter that this run depends on, by its dotted name, and its value."""
+    chosen = {"sources": params.top.data, "models": params.top.model}
+    for key in SCALARS + MAPS:
+        if key in chosen:
+            yield from _flat(f"{key}.{chosen[key]}", params.mapping(key, chosen[key]))
+        elif key not in MACHINE:
+            yield from _flat(key, params.values[key])
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}", item)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
