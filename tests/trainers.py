@@ -7,17 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import cache
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-
-from ddpm.drawing.scenes import draw_scene
-from ddpm.pictures.resizing import Preprocessing, resize
 
 SMALL = {
     "model": "smoke",
@@ -34,28 +27,10 @@ SMALL = {
     "runtime.save_every_seconds": 0,
 }
 
-RECIPE = Preprocessing(size=48, geometry="center_crop", filter="bilinear")
-
-
-@cache
-def churches() -> np.ndarray:
-    """uint8 `[48, 48, 48, 3]`."""
-    drawn = (draw_scene(0, "church", "train", index).image for index in range(48))
-    return np.stack([resize(np.asarray(image), RECIPE) for image in drawn])
-
-
-def write_images(folder: Path, categories: tuple[str, ...] = ("church",)) -> None:
-    """Write 48 images and their table; it has one image more, that could not be read."""
-    np.save(folder / "train.npy", churches())
-    labels = [label for label in range(len(categories)) for _ in range(48 // len(categories))]
-    rows = {"row": range(48), "category": [categories[label] for label in labels], "label": labels}
-    broken = {"row": [None], "category": categories[-1:], "label": [len(categories) - 1]}
-    table = pd.concat([pd.DataFrame(broken, dtype=object), pd.DataFrame(rows, dtype=object)])
-    table.assign(preprocessing=RECIPE.name).to_csv(folder / "train.csv", index=False)
-
-
 def arguments(out: Path) -> list[str]:
-    return ["train.npy", "train.csv", *(str(out / name) for name in ("model", "train.json", "loss.csv"))]
+    """Those of `python -m stages.train` in the folder of the images."""
+    written = {"model": "model", "details": "train.json", "losses": "loss.csv"}
+    return ["--images", ".", *(word for name, file in written.items() for word in (f"--{name}", str(out / file)))]
 
 
 def outputs(out: Path) -> dict[str, bytes]:

@@ -37,7 +37,7 @@ def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
     for name in PICTURES:
         target = folder / f"{name}.jpg"
         with Image.open(drawn / f"{name}.png") as picture, replacing(target) as temporary:
-            picture.convert("RGB").save(temporary, "jpeg", quality=88, subsampling=0, optimize=True)
+            picture.convert("RGB").save(temporary, "jpeg", quality=88, subsampling=0)
         figures[name] = figure_of(target)
     return figures
 

@@ -40,7 +40,7 @@ def pictures(count: int, seed: int) -> Tensor:
     return sum((F.interpolate(scale, 48, mode="bilinear") for scale in scales), torch.zeros(())).tanh()
 
 
-def test_the_trunk_is_alexnet(backbone: dict[str, Tensor]):
+def test_the_backbone_is_alexnet(backbone: dict[str, Tensor]):
     total = hashlib.sha256()
     for layer in (0, 3, 6, 8, 10):
         for kind in ("weight", "bias"):
@@ -137,7 +137,7 @@ def test_nearest_are_the_same_whatever_is_in_memory_at_once(
     np.save(tmp_path / "reference.npy", reference)
     whole, calls = nearest(metric, queries, reference, 3, mirror=True), []
     for queries_at_once, block in ((4, 128), (9, 7), (2, 64)):
-        monkeypatch.setattr("ddpm.neighbours.QUERY_BYTES", queries_at_once * 4 * 10_278)
+        monkeypatch.setattr("ddpm.evaluation.neighbours.QUERY_BYTES", queries_at_once * 4 * 10_278)
         monkeypatch.setattr("ddpm.evaluation.neighbours.BLOCK_BYTES", block * 4 * 10_278)
         images = ArrayFile(tmp_path / "reference.npy")
         parts = nearest(metric, queries, images, 3, mirror=True, on_block=lambda *counts: calls.append(counts))
@@ -189,7 +189,7 @@ def test_distances_are_exact_whatever_products_may_round_to():
 
 def test_sums_of_distances_leave_out_the_row_itself(monkeypatch: pytest.MonkeyPatch):
     rows = normal(numpy_stream(0, "test rows"), (10, 5))
-    monkeypatch.setattr("ddpm.perceptual.ROWS", 4)
+    monkeypatch.setattr("ddpm.evaluation.perceptual.ROWS", 4)
     torch.testing.assert_close(distance_sums(rows), torch.cdist(rows, rows).double().square().sum(1), rtol=1e-5, atol=0)
 
 

@@ -63,10 +63,7 @@ DIFFUSERS: dict[str, Callable] = {
 # Without the stochastic solver of order 3: a wrong sign in diffusers 0.42 leaves a term that no small step removes.
 @pytest.mark.parametrize("name", DIFFUSERS)
 def test_trajectory_is_diffusers(name: str) -> None:
-    oracle, steps = (
-        DIFFUSERS[name](),
-        10,
-    )  # of fewer than 15 diffusers takes the last two in lower orders, as we do
+    oracle, steps = DIFFUSERS[name](), 10  # of fewer than 15 diffusers takes the last two in lower orders, as we do
     oracle.set_timesteps(steps)
     start, other = noises(2)
     expected = start

@@ -1,0 +1,35 @@
+"""Where things are, what the smoke profile is, and how a thing that takes long is made once for all workers."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
+CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5", "runtime.threads=1")
+SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
+"""Options of `dvc exp run` for the quickest run of the whole pipeline."""
+
+WriteParams = Callable[[dict[str, Any]], None]
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` as `make` fills it, in the worker that asks first; all workers of a test run share it."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / f"{name}.done"
+        if not done.exists():
+            shutil.rmtree(folder / name, ignore_errors=True)  # what a worker left that failed
+            (folder / name).mkdir()
+            make(folder / name)
+            done.touch()
+    return folder / name
