@@ -1,6 +1,5 @@
 """A clone of the repository in which to run `dvc` as users do, for tests and benchmarks."""
 
-import copy
 import os
 import re
 import shutil
@@ -38,20 +37,22 @@ class Clone:
         self.git("init", "-q")
         self.commit("clone")
 
+    @classmethod
+    def at(cls, folder: Path) -> "Clone":
+        """The clone that lies in `folder`."""
+        clone = cls.__new__(cls)
+        clone.folder = folder
+        return clone
+
     def copy(self, folder: Path) -> "Clone":
         """The clone in another folder, with all that has happened in it."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return self._in(folder)
+        return self.at(folder)
 
     def cloned(self, folder: Path) -> "Clone":
         """What Git has of it, in another folder."""
         self.git("clone", "-q", ".", str(folder))
-        return self._in(folder)
-
-    def _in(self, folder: Path) -> "Clone":
-        other = copy.copy(self)
-        other.folder = folder
-        return other
+        return self.at(folder)
 
     def git(self, *arguments: str) -> str:
         """Standard output of `git ...`."""

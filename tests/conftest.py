@@ -1,33 +1,44 @@
-"""Fixtures that more than one test module uses."""
+"""Fixtures that more than one folder of tests uses, and the order in which tests run."""
 
 import contextlib
 import multiprocessing
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from drawn import write_images
 from lsun_server import Server
 from ruamel.yaml import YAML
+from support import REPOSITORY, WriteParams
 from torch import Tensor
-from trainers import SMALL, Trainers, write_images
+from trainers import SMALL, Trainers
 
-from benchmarks._clone import Clone
 from stages.weights.stage import obtain
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5", "runtime.threads=1")
-SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
 PHOTOS = REPOSITORY.parent / "shared" / "data"
+LONGEST_FIRST = ("docs", "experiments", "photos", "classes", "parameters", "remote", "shells", "traced")
+"""Groups of tests that take a minute and more, so that no worker begins with one when the others are done."""
 
-WriteParams = Callable[[dict[str, Any]], None]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist, where it is there, keep the order of the next function."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the groups `LONGEST_FIRST` first, then other tests that are marked slow."""
+
+    def place(item: pytest.Item) -> int:
+        group = item.get_closest_marker("xdist_group")
+        if group and group.args[0] in LONGEST_FIRST:
+            return LONGEST_FIRST.index(group.args[0])
+        return len(LONGEST_FIRST) + (item.get_closest_marker("slow") is None)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -63,67 +74,10 @@ def server() -> Iterator[Server]:
 def processes() -> ForkServerContext:
     """To start processes to be killed: forked from one that has imported everything, which takes torch seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stages.extract", "stages.fetch", "pytest"])
+    context.set_forkserver_preload(["stages.extract.stage", "stages.fetch.stage", "stages.sample.stage", "pytest"])
     with contextlib.chdir(REPOSITORY):  # where it looks for modules
         forkserver.ensure_running()
     return context
-
-
-def _run(start_method: str, main: Callable[..., None], *arguments: Any) -> None:
-    """In a process of a fork server, which would start workers of its own kind."""
-    multiprocessing.set_start_method(start_method, force=True)
-    main(*arguments)
-
-
-@pytest.fixture
-def kill_and_repeat(processes: ForkServerContext) -> Callable[..., None]:
-    """Run a stage's `main` whole, then kill it fifty times at random moments and run it again: the same outputs.
-
-    A kill leaves no process behind, and no output that isn't whole.
-    """
-
-    def run(
-        main: Callable[..., None],
-        arguments: tuple[Any, ...],
-        outputs: list[Path],
-        forget: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`forget` removes what `main` keeps from run to run; it is called whenever a run got to its end."""
-
-        def started() -> multiprocessing.process.BaseProcess:
-            process = processes.Process(target=_run, args=(multiprocessing.get_start_method(), main, *arguments))
-            process.start()
-            return process
-
-        for _ in range(2):  # the first starts the server
-            forget()
-            begun = time.monotonic()
-            started().join()
-            seconds = time.monotonic() - begun
-        whole = [path.read_bytes() for path in outputs]
-        killed, draw = 0, random.Random(0)
-        while killed < 50:
-            for path in outputs:
-                path.unlink(missing_ok=True)
-            process = started()
-            time.sleep(draw.uniform(0, seconds))
-            workers = []
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
-                workers = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            process.join()
-            if process.exitcode == 0:
-                forget()
-            else:
-                killed += 1
-            assert psutil.wait_procs(workers, timeout=10)[1] == []
-            assert all(
-                path.read_bytes() == content for path, content in zip(outputs, whole, strict=True) if path.exists()
-            )
-        started().join()
-        assert [path.read_bytes() for path in outputs] == whole
-
-    return run
 
 
 @pytest.fixture
@@ -148,11 +102,3 @@ def backbone() -> dict[str, Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(REPOSITORY))
         return obtain("alex")
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
-    """A clone in which the smoke profile has run once: to be copied, not changed."""
-    clone = Clone(tmp_path_factory.mktemp("smoke"))
-    assert sorted(clone.ran("exp", "run", *SMOKE)) == sorted(STAGES)
-    return clone

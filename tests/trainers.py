@@ -12,6 +12,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from drawn import PREPROCESSING as RECIPE  # noqa: F401
+from drawn import churches, write_images  # noqa: F401
+
 SMALL = {
     "model": "smoke",
     "epochs": 6,  # of 6 steps
@@ -26,6 +29,7 @@ SMALL = {
     "runtime.threads": 1,
     "runtime.save_every_seconds": 0,
 }
+
 
 def arguments(out: Path) -> list[str]:
     """Those of `python -m stages.train` in the folder of the images."""
