@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from trainers import RECIPE
+from drawn import PREPROCESSING
 
 from ddpm.config import parse
 from ddpm.networks.unet import UNet, UNetConfig
@@ -16,7 +16,7 @@ NETWORK = {
 
 
 def write_model(folder: Path, classes: list[str]) -> None:
-    """Write random weights for images of 48 px as `ema_0.99.safetensors`; a conditional network if there are classes."""
+    """Write random weights for images of 48 px as `ema_0.99.safetensors`, of a conditional network where classes are."""
     network = {**NETWORK, "conditional": bool(classes)}
     state = UNet(parse(UNetConfig, network, "network"), 48, len(classes)).state_dict()
     generator = torch.Generator().manual_seed(0)
@@ -26,7 +26,7 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "recipe": {"target": "v"},
         "diffusion": {"steps": 1000, "schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
         "size": 48,
-        "image_recipe": RECIPE.name,
+        "image_recipe": PREPROCESSING.name,
         "classes": classes,
     }
     write_safetensors(folder / "ema_0.99.safetensors", tensors, settings)

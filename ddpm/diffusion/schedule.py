@@ -78,9 +78,8 @@ class NoiseSchedule:
         return signal, noise
 
     def noise_of(self, xt: Tensor, x0: Tensor, t: int) -> Tensor:
-        """The eps with which x_t `[B, C, H, W]` comes from `x0` at t, by equation (5)."""
-        signal, noise = self.signal_noise(torch.full((1,), t, device=xt.device))
-        return (xt - signal * x0) / noise
+        """The eps in x_t `[B, C, H, W]` if its image is `x0`, of the same shape: equation (5), solved for eps."""
+        return (xt - math.sqrt(self.at(t)) * x0) / math.sqrt(1 - self.at(t))
 
     def snr(self, t: Tensor) -> Tensor:
         """alpha_bar_t / (1 - alpha_bar_t), the signal-to-noise ratio, `[B]`."""

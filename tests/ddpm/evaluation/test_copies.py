@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from drawn import churches
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import correlation
-from trainers import churches
 
 from ddpm.evaluation.copies import copy_distances, p_values, threshold
 

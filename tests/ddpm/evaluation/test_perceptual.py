@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import REPOSITORY
+from support import REPOSITORY
 from torch import Tensor
 
 from ddpm.evaluation.neighbours import nearest

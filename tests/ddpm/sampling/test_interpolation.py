@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WriteParams
+from drawn import PREPROCESSING, churches, write_images
 from hypothesis import given
 from hypothesis import strategies as st
 from models import write_model
+from support import WriteParams
 from test_samplers import SCHEDULE, gaussian
 from torch import Tensor
-from trainers import RECIPE, churches, write_images
 
 from ddpm.config import ConfigError, parse
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
@@ -97,7 +97,7 @@ def folder(tmp_path: Path, write_params: WriteParams) -> Path:
     write_model(tmp_path / "model", [])
     write_images(tmp_path)
     np.save(tmp_path / "val.npy", churches()[40:])
-    rows = pd.DataFrame({"row": range(8), "preprocessing": RECIPE.name})
+    rows = pd.DataFrame({"row": range(8), "preprocessing": PREPROCESSING.name})
     rows.to_csv(tmp_path / "val.csv", index=False)
     return tmp_path
 
