@@ -1,0 +1,160 @@
+"""What the stage `page` reads, made up: numbers, arrays and figures whose words on the page are known."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from stages.page.publish import LOSSLESS, PICTURES, PLOTS
+from stages.shared.formats import write_safetensors
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def estimate(value, n=64):
+    return {"value": value, "low": round(value - 0.05, 3), "high": round(value + 0.05, 3), "n": n}
+
+
+def distances(median, n):
+    return {"min": round(median - 0.05, 3), "median": median, "mean": median, "max": round(median + 0.05, 3), "n": n}
+
+
+def placed(median, n):
+    return {**distances(median, n), "low": round(median - 0.02, 3), "high": round(median + 0.02, 3)}
+
+
+def measured(kid):
+    channels = {"red": estimate(2.0), "green": estimate(-3.0), "blue": estimate(-0.0001)}
+    return {
+        "kid_alexnet": estimate(kid),
+        "precision_alexnet": estimate(0.75),
+        "recall_alexnet": estimate(0.5, 500),
+        "diversity_lpips": estimate(0.25),
+        "colour_drift": {"mean": channels, "std": channels, "saturated": channels},
+    }
+
+
+def factor(accuracy, distance):
+    seen = {"distance": estimate(distance), "covered": 3}
+    return {"classes": 4, "accuracy": estimate(accuracy, 500), "majority": 0.446, "samples": seen, "real": seen}
+
+
+SPLIT = {
+    "n": 4011,
+    "images": 4000,
+    "bad": 1,
+    "dropped": 10,
+    "enlarged": 7,
+    "images_of": {"church": 4000},
+    "encoding": {"jpeg": 2000, "webp": 2011, "png": 0, "other": 0},
+    "mode": {"L": 10, "RGB": 4000},
+}
+SETS = {"samples": 64, "held_out": 500, "left_out": 500}
+REPEATED = {"duplicates_in_training": {"exact": 3, "near": 4}, "duplicates_held_out": {"exact": 1, "near": 2}}
+MEAN = {"value": 0.1, "low": -0.02, "high": 0.3, "n": 8}
+PATH = {
+    "noise_norm": {"ends": 83.1, "middle": 58.8},
+    "detail": {"ends": 0.1, "middle": 0.09},
+    "lpips_step": {"mean": 0.1, "largest": 0.25, "n": 64},
+    "end_distance": MEAN,
+    "largest_over_mean": MEAN,
+    "length_over_end_distance": MEAN,
+    "nearest_training": {"ends": MEAN, "middle": MEAN, "midpoint_difference": MEAN},
+}
+REAL_PATH = {**PATH, "reconstruction": {"lpips": MEAN, "rmse": MEAN}}
+DETAILS = {
+    "extract": {"train": SPLIT | REPEATED, "val": SPLIT, "near_rms": 8.0},
+    "train": {
+        "images": 4000,
+        "steps": 2500,
+        "parameters": 3456789,
+        "loss": {"last_tenth": 0.0876, "n": 250},
+    },
+    "interpolate": {
+        "noise": {"lerp_ancestral": PATH, "slerp_ddim": PATH},
+        "real": {"ddim": REAL_PATH, "encode_250": REAL_PATH},
+    },
+    "rank": {
+        "lpips": {"net": "alex", "input_size": 48, "flips": True},
+        "best": {**distances(0.2, 6), "flagged": 0},
+        "best_unseen": distances(0.3, 6),
+        "samples": placed(0.3, 64),
+        "held_out": placed(0.25, 500),
+        "left_out": placed(0.25, 500),
+        "real_pairs": placed(0.6, 1000),
+        "percentile": placed(0.8, 64),
+        "ratio": {name: placed(0.9, n) for name, n in SETS.items()},
+        "copies": {"rate": 0.01, "limit": 0.06, **{name: estimate(0, n) for name, n in SETS.items()}},
+    },
+    "evaluate": {
+        "samples": measured(0.5),
+        "real": measured(0.01),
+        "reference_images": 500,
+        "frechet": {
+            "fd_alexnet": {"refused": "64 samples and 4,000 real images; the covariance of 1,152 features"},
+            "fid_inception": {"refused": "64 samples and 4,000 real images; the covariance of 2,048 features"},
+        },
+        "factors": {"time": factor(0.99, 0.04), "spire": factor(0.7, 0.04)},
+    },
+    "likelihood": {
+        "bits_per_dim": {name: estimate(2.5, 500) for name in ("total", "prior", "steps", "decoder")},
+        "simple_loss": estimate(0.0477, 500),
+    },
+}
+WEIGHTS = b"weights"
+
+
+def drawn(sampler, steps, kid, **changes):
+    """A line of the benchmark."""
+    difference = {**estimate(kid - 0.006, 500), "low": round(kid - 0.0123, 4)}
+    row = {"sampler": sampler, "steps": steps, "spacing": "trailing", "precision": "auto", "evaluations": steps}
+    row |= {"kid": estimate(kid, 500), "kid_difference": difference, "lpips": None}
+    return row | {"seconds": {"median": steps / 10, "lowest": 12.1, "highest": 12.6, "n": 3}} | changes
+
+
+QUALITY = {
+    "model": "tiny",
+    "weights": hashlib.sha256(WEIGHTS).hexdigest(),
+    "precision": "bfloat16",
+    "machine": "2 cores of <some> CPU",
+    "torch": "2.14.1",
+    "timed_images": 64,
+    "held_out_images": 500,
+    "pick": {"sampler": "unipc", "steps": 10, "spacing": "logsnr", "precision": "auto"},
+    "less_float32": {"kid_difference": estimate(0.0004, 500), "lpips": estimate(0.0021, 128)},
+    "rows": [
+        drawn("ancestral", 1000, 0.006, kid_difference=None),
+        drawn("ancestral", 50, 0.03),
+        drawn("unipc", 10, 0.007, spacing="logsnr", lpips=estimate(0.0345, 128)),
+        drawn("unipc", 10, 0.007, spacing="logsnr", precision="float32"),
+    ],
+}
+
+
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 8, 8, 3), dtype=np.uint8)
+
+
+def write_arrays(folder):
+    """Images, and what was found about three samples; the second is the nearest."""
+    for name, count in (("images/train", 5), ("images/val", 4), ("samples/samples", 3)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        np.save(folder / f"{name}.npy", noise(count))
+    np.save(folder / "samples" / "interpolation.npy", noise(12, 8, 9))
+    frames = {"frames": torch.from_numpy(noise(2, 4, 3))}
+    write_safetensors(folder / "samples" / "reverse.safetensors", frames, {"timesteps": [999, 500]})
+    numbers = {"percentile": 0.4, "p_value": 0.5, "copy_distance": 0.6, "flagged": 0, "held_out_distance": 0.33}
+    rows = {"neighbour": 4, "original": 2, "held_out_neighbour": 3}
+    sides = {"mirrored": 1, "original_mirrored": 0, "held_out_mirrored": 0}
+    table = {"rank": [1, 2, 3], "sample": [1, 0, 2], "distance": [0.21, 0.31, 0.41], **numbers, **rows, **sides}
+    pd.DataFrame(table).to_csv(folder / "neighbours.csv", index=False)
+
+
+def write_figures(folder):
+    """A picture of noise for each figure that the stages draw."""
+    folder.mkdir(exist_ok=True)
+    for index, name in enumerate(LOSSLESS + PLOTS + PICTURES):
+        pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")

@@ -1,0 +1,150 @@
+"""The page's two forms: what they load, what they show, and what lies beside them."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from page_inputs import DETAILS, MINUS
+from PIL import Image
+
+from stages.kit.params import read_params
+from stages.page.publish import LOSSLESS, PICTURES, PLOTS
+
+PICTURE_FILES = {f"figures/{name}.jpg" for name in PICTURES}
+PLOT_FILES = {f"figures/{name}.png" for name in (*LOSSLESS, *PLOTS, "loss", "quality_time")}
+
+
+class Tags(HTMLParser):
+    """The start tags of a page, with their attributes, and a check that what opens closes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.open = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def test_page_loads_what_lies_beside_it_and_nothing_else(build):
+    folder = build()
+    text = (folder / "index.html").read_text()
+    tags = Tags(text)
+    loaded = [
+        value for _, attrs in tags.found for name in ("src", "srcset", "data", "poster") if (value := attrs.get(name))
+    ]
+    loaded += re.findall(r"url\(([^)]+)\)", text)
+    assert all((folder / value).is_file() for value in loaded)
+    assert sorted({path.relative_to(folder).as_posix() for path in (folder / "figures").iterdir()}) == sorted(loaded)
+    assert [attrs["href"] for attrs in tags.all("link")] == ["data:,"]
+    assert "@import" not in text
+    assert len(text) < 150_000
+
+
+def test_page_shows_the_figures_as_drawn(build, tmp_path):
+    """Plots and samples to the pixel; other pictures as JPEG, which changes noise by little."""
+    folder = build()
+    images = Tags((folder / "index.html").read_text()).all("img")
+    assert {image["src"] for image in images} == PICTURE_FILES | PLOT_FILES
+    assert all(len(image["alt"]) > 20 for image in images)
+    for image in images:
+        shown = Image.open(folder / image["src"]).convert("RGB")
+        assert (int(image["width"]), int(image["height"])) == shown.size
+        drawn = tmp_path / image["src"]
+        if image["src"] in PICTURE_FILES:
+            given = Image.open(drawn.with_suffix(".png")).convert("RGB")
+            differences = [abs(a - b) for a, b in zip(shown.tobytes(), given.tobytes(), strict=True)]
+            assert sum(differences) / len(differences) < 8
+        elif drawn.exists():
+            assert shown.tobytes() == Image.open(drawn).convert("RGB").tobytes()
+
+
+def test_markdown_links_to_the_figures(build):
+    folder = build()
+    text = (folder / "page.md").read_text()
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert set(links) == PICTURE_FILES | PLOT_FILES
+    assert all((folder / link).is_file() for link in links)
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize("name", read_params().mapping("sources"))
+def test_each_source_has_its_words(build, name):
+    text = (build(params={"data": name}) / "page.md").read_text()
+    kind = read_params().mapping("sources", name)["kind"]
+    drawn, here = "drawn by this repository", "images from this machine"
+    assert {"generate": drawn, "lsun": "photographs from LSUN", "path": here, "folder": here}[kind] in text
+
+
+def test_markdown_tables_are_whole(build):
+    blocks = re.findall(r"(?:^\|.*\n)+", (build() / "page.md").read_text(), flags=re.MULTILINE)
+    assert len(blocks) >= 8
+    for block in blocks:
+        first, rule, *rows = block.splitlines()
+        assert set(rule) <= set("|-:")
+        assert rows
+        assert {line.count("|") for line in (rule, *rows)} == {first.count("|")}
+
+
+def test_all_equations_are_there_once(build):
+    folder = build()
+    for name, number in {"index.html": r'class="no">\((\d+)\)<', "page.md": r"\*\*\((\d+)\)\*\*"}.items():
+        found = re.findall(number, (folder / name).read_text())
+        assert sorted(map(int, found)) == list(range(1, 15)), name
+
+
+def test_metrics_are_few_flat_and_the_ones_that_matter(build):
+    """As the stages' details have them; 0 of 64 samples are flagged."""
+    metrics = json.loads((build() / "metrics.json").read_text())
+    samples = DETAILS["evaluate"]["samples"]
+    assert metrics == {
+        "kid": 0.5, "kid_low": 0.45, "kid_high": 0.55, "precision": samples["precision_alexnet"]["value"],
+        "recall": samples["recall_alexnet"]["value"], "lpips6": 0.2, "copies": 0, "loss": 0.0876,
+    }  # fmt: skip
+    rank = DETAILS["rank"]
+    copied = {**rank, "copies": {**rank["copies"], "samples": {**rank["copies"]["samples"], "value": 0.046875}}}
+    assert json.loads((build({"rank": copied}) / "metrics.json").read_text())["copies"] == 3
+
+
+def test_same_inputs_give_the_same_bytes(build):
+    def contents():
+        return {path.name: path.read_bytes() for path in sorted(build().rglob("*")) if path.is_file()}
+
+    assert contents() == contents()
+
+
+def test_numbers_come_with_n_and_interval(build):
+    folder = build()
+    wanted = ["0.150 to 0.250", "0.500 [0.450, 0.550]", f"0.010 [{MINUS}0.040, 0.060]", "3,456,789", "√6912 = 83.1"]
+    wanted += ["58.8", "64 samples and 4,000 real images", "+2.0 (+2.0)", "12.1\N{EN DASH}12.6"]
+    wanted += ["unipc, 10 steps, logsnr, float32", f"+0.0010 [{MINUS}0.0053, 0.0510]"]
+    for name in ("index.html", "page.md"):
+        text = html.unescape((folder / name).read_text()).replace("\N{NO-BREAK SPACE}", " ")
+        assert [words for words in wanted if words not in text] == []
+        assert not re.search(rf"{MINUS}0\.0\b", text.replace(f"{MINUS}0.040", "")), "a negative zero"
+
+
+def test_parameters_are_those_of_the_run(build):
+    text = (build(params={"sample.steps": 20}) / "page.md").read_text()
+    assert "| `sample.steps` | `20` |" in text
+    assert "| `models.tiny.recipe.target` | `x0` |" in text
+    assert "models.paper." not in text
+    assert "runtime" not in text
+
+
+def test_values_are_escaped_in_the_page_alone(build):
+    folder = build()
+    assert "2 cores of &lt;some&gt; CPU" in (folder / "index.html").read_text()
+    assert "2 cores of <some> CPU" in (folder / "page.md").read_text()

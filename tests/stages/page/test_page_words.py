@@ -1,0 +1,100 @@
+"""The page's words follow its numbers."""
+
+import re
+
+import pytest
+from page_inputs import DETAILS, QUALITY, REPEATED, SPLIT, distances, estimate, measured, placed
+
+
+def test_words_follow_the_numbers(build):
+    text = (build() / "page.md").read_text()
+    assert "no nearer to the training images than new real images" in text
+    assert "wholly above 0" in text
+    near = {**DETAILS["rank"], "samples": placed(0.1, 64), "best": {**distances(0.06, 6), "flagged": 0}}
+    alike = {**DETAILS["evaluate"], "samples": measured(0.04)}
+    text = (build({"rank": near, "evaluate": alike}) / "page.md").read_text()
+    assert "lie nearer to the training images than new real images" in text
+    assert "nearer than any held-out image" in text
+    assert "interval holds 0" in text
+
+
+def test_evaluation_is_told_as_it_is(build):
+    text = (build() / "page.md").read_text()
+    assert "There is no FID: 64 samples and 4,000 real images; the covariance of 2,048 features. Below that" in text
+    assert "nine intervals 6 leave 0 out" in text
+    assert "poor at the form of the roof, where 30 of 100" in text
+    assert "distances lies above 0" in text
+    assert "more than the 8 bits" not in text
+    evaluate = {key: value for key, value in DETAILS["evaluate"].items() if key != "factors"}
+    evaluate["frechet"] = {"fid_inception": {**estimate(12.5, 5000), "training_images": 50000}}
+    bits = {name: estimate(9, 500) for name in DETAILS["likelihood"]["bits_per_dim"]}
+    likelihood = {**DETAILS["likelihood"], "bits_per_dim": bits}
+    text = (build({"evaluate": evaluate, "likelihood": likelihood}) / "page.md").read_text()
+    assert re.search(r"To all 50,000 .* FID, .*, is 12.500 \[12.450,\s12.550\], n = 5,000 samples", text)
+    assert not re.search("There is no FID|time of day|classifier", text)
+    assert "more than the 8 bits" in text
+
+
+def test_copies_are_told(build):
+    assert "0 of 64 samples are flagged" in (build() / "page.md").read_text()
+    rank = DETAILS["rank"]
+    copied = {**rank, "best": {**rank["best"], "flagged": 2}, "best_unseen": {"n": 0}}
+    copied["copies"] = {**rank["copies"], "samples": estimate(1.0)}
+    text = (build({"rank": copied}) / "page.md").read_text()
+    assert "64 of 64 samples are flagged" in text
+    assert "2 of the best 6 are among the flagged" in text
+    assert "no selection without copies" in text
+    near, far = ({**rank, "best_unseen": distances(median, 6)} for median in (0.2, 0.3))
+    assert "0.150 to 0.250, speaks for a sample" in (build({"rank": near}) / "page.md").read_text()
+    assert "Not all of them are good" in (build({"rank": far}) / "page.md").read_text()
+    few = {**rank, "copies": {**rank["copies"], "limit": 0.0}}
+    assert "too few to flag anything" in (build({"rank": few}) / "page.md").read_text()
+
+
+def test_resizing_for_lpips_is_told(build):
+    resized = {**DETAILS["rank"], "lpips": {"net": "alex", "input_size": 64, "flips": False}}
+    text = (build({"rank": resized}) / "page.md").read_text()
+    assert "of images resized to 64" in text
+    assert "counts mirrored" not in text
+
+
+def test_the_benchmark_of_sampling_is_told_as_it_is(build):
+    text = (build() / "page.md").read_text()
+    assert "are 10, by unipc, 10 steps, logsnr" in text
+    assert "with the weights of this run" in text
+    assert "64 images take 1.00 s instead of 100.0 s: 100 times as fast" in text
+    assert "drawn so" not in text
+    own = {f"sample.{key}": value for key, value in QUALITY["pick"].items() if key != "precision"}
+    assert "The samples of this page are drawn so." in (build(params=own) / "page.md").read_text()
+    untimed = [{**row, "seconds": None} for row in QUALITY["rows"]]
+    first = {**QUALITY["pick"], "sampler": "ancestral", "steps": 1000, "spacing": "trailing"}
+    others = {"weights": "", "machine": None, "pick": first, "less_float32": None, "rows": untimed}
+    text = (build(quality=others) / "page.md").read_text()
+    assert "weights of model tiny that are not this run" in text
+    assert "No other sampler passes with fewer evaluations." in text
+    assert not re.search("times as fast|PyTorch|float32 instead", text)
+
+
+def test_what_became_of_the_data_is_told(build):
+    text = (build() / "page.md").read_text()
+    assert "3 repeat an earlier one pixel for pixel and 4 nearly so; 1 and 2 are held-out images as well" in text
+    assert "They were kept." in text
+    assert "centre crops, resized" in text
+    split = {**SPLIT, "images_of": {"church": 3000, "tower": 1000}}
+    none = {name: {"exact": 0, "near": 0} for name in REPEATED}
+    classes = {"train": split | none, "val": split, "near_rms": 8.0}
+    changes = {"sources.demo.categories": ["church", "tower"], "extract.geometry": "squash", "extract.dedupe": "drop"}
+    text = (build({"extract": classes}, changes) / "page.md").read_text()
+    assert re.search(r"\| split +\| church +\| tower +\|", text)
+    assert re.search(r"\| training +\| 3,000 +\| 1,000 +\|", text)
+    assert "The first training images of each category" in text
+    assert "whole pictures, resized" in text
+    assert "These were left out" not in text
+
+
+@pytest.mark.parametrize(("data", "words"), [("demo", "the data differ"), ("lsun", "of the same kind here")])
+def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, words):
+    text = (build(params={"data": data, "model": "paper"}) / "page.md").read_text()
+    assert words in text
+    assert ("the data differ" in text) == (data != "lsun")
+    assert "64 images in 1,000 steps" not in text, "a time of another model"

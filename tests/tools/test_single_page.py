@@ -1,0 +1,41 @@
+"""The page as one file to send."""
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from support import REPOSITORY
+
+
+@pytest.fixture
+def reports(tmp_path):
+    """The committed page."""
+    shutil.copytree(REPOSITORY / "reports", tmp_path / "reports")
+    return tmp_path / "reports"
+
+
+def single_page(folder, *arguments):
+    command = [sys.executable, "-m", "tools.single_page", *map(str, arguments)]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_one_file_holds_every_picture_and_refers_to_none(reports, tmp_path):
+    done = single_page(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"out/page.html: \d\.\d MB, needs no other file\n", done.stdout)
+    text = (tmp_path / "out" / "page.html").read_text()
+    assert "figures/" not in re.sub(r"<(p|td|code|pre)\b.*?</\1>", "", text, flags=re.DOTALL)
+    held = [base64.b64decode(data) for data in re.findall(r"data:image/\w+;base64,([\w+/=]+)", text)]
+    assert {path.read_bytes() for path in (reports / "figures").iterdir()} == set(held)
+
+
+def test_a_missing_picture_is_one_line_and_nothing_is_written(reports, tmp_path):
+    (reports / "figures" / "samples.png").unlink()
+    done = single_page(tmp_path, "reports/index.html", "--output", "one.html")
+    assert done.returncode == 1
+    assert re.fullmatch(r"single_page: error: .*samples.png'\n", done.stderr)
+    assert not (tmp_path / "one.html").exists()
