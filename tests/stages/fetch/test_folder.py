@@ -1,0 +1,132 @@
+"""Folders of pictures."""
+
+import contextlib
+import os
+import shutil
+
+import pytest
+from fetching import LMDB, data_mdb, main
+from PIL import Image
+
+from ddpm.config import ConfigError
+from ddpm.pictures.codec import decode
+from stages.kit.errors import StageError
+from stages.shared.lmdbs import read_lmdb
+
+
+def picture(path, encoding, colour=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (60, 50), (colour, 90, 200)).save(path, encoding)
+    return path.read_bytes()
+
+
+FOLDER = {"data": "folder", "sources.folder.train": "own"}
+
+
+def splits(category="photos"):
+    return [dict(read_lmdb(data_mdb(category, split))) for split in ("train", "val")]
+
+
+def test_a_folder_gives_every_picture_at_any_depth_as_it_is(write_params, tmp_path, capfd):
+    """Whatever it is called, also through links; a link to a folder above is a circle."""
+    own, elsewhere = tmp_path / "own", tmp_path / "elsewhere"
+    wanted = {
+        "a.jpg": picture(own / "a.jpg", "jpeg"),
+        "été/b 1.png": picture(own / "été" / "b 1.png", "png"),
+        "été/deep/er/c.webp": picture(own / "été" / "deep" / "er" / "c.webp", "webp"),
+        "misnamed.txt": picture(own / "misnamed.txt", "jpeg"),
+        "link": picture(elsewhere / "d.jpg", "jpeg"),
+        "linked/e.png": picture(elsewhere / "more" / "e.png", "png"),
+    }
+    (own / "link").symlink_to(elsewhere / "d.jpg")
+    (own / "linked").symlink_to(elsewhere / "more")
+    (own / "été" / "circle").symlink_to(own)
+    (own / "gone").symlink_to("nowhere")
+    (own / "page.jpg").write_text("<html>Not here</html>")
+    (own / "empty.png").touch()
+    os.mkfifo(own / "pipe")
+    picture(own / ".thumbnails" / "a.jpg", "jpeg")
+    picture(own / "été" / "._a.jpg", "jpeg")
+    picture(elsewhere / "val" / "f.jpg", "jpeg")
+    write_params({**FOLDER, "sources.folder.val": str(elsewhere / "val")})
+    main()
+    train, val = splits()
+    assert train == {name.encode(): content for name, content in wanted.items()}
+    assert list(val) == [b"f.jpg"]
+    assert [decode(content).pixels.shape for content in train.values()] == [(50, 60, 3)] * 6
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fetch:")]
+    assert said == ["fetch: train = own: 6 pictures; passed over: 5 that are no JPEG, PNG or WebP, 2 hidden"]
+
+
+def test_more_files_move_no_picture_between_training_and_held_out(write_params, tmp_path, monkeypatch):
+    for index in range(60):
+        picture(tmp_path / "own" / f"{index % 3}" / f"{index}.png", "png", index)
+    write_params({**FOLDER, "sources.folder.val_fraction": 0.3})
+    main()
+    before = splits()
+    assert 8 <= len(before[1]) <= 28
+    assert sorted([*before[0], *before[1]]) == sorted(f"{index % 3}/{index}.png".encode() for index in range(60))
+    data = data_mdb("photos", "train").read_bytes()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: contextlib.nullcontext(list(scandir(folder))[::-1]))
+    main()
+    assert data_mdb("photos", "train").read_bytes() == data, "the order in which the system lists files is no matter"
+    for index in range(200):
+        picture(tmp_path / "own" / f"{index % 3}" / f"more {index}.png", "png", index)
+    main()
+    after = splits()
+    assert all(old.items() < new.items() for old, new in zip(before, after, strict=True))
+
+
+def test_a_category_for_each_folder(write_params, tmp_path):
+    for split, offset in (("train", 0), ("val", 100)):
+        for index, category in enumerate(["cat", "dog", "dog"]):
+            picture(tmp_path / "own" / split / category / f"{index}.jpg", "jpeg", index + offset)
+    paths = {f"sources.folder.{split}": f"own/{split}/{{category}}" for split in ("train", "val")}
+    write_params({**FOLDER, "sources.folder.categories": ["dog", "cat"], **paths})
+    main()
+    assert [list(split) for split in splits("dog")] == [[b"1.jpg", b"2.jpg"]] * 2
+    assert [list(split) for split in splits("cat")] == [[b"0.jpg"]] * 2
+    write_params({**FOLDER, "sources.folder.categories": ["dog", "cat"]})
+    with pytest.raises(ConfigError, match=r"train = own: one path for 2 categories; put {category} in it"):
+        main()
+
+
+def test_a_path_too_long_for_a_key_is_its_hash_and_its_end(write_params, tmp_path):
+    names = ["/".join([letter * 200] * 3) + "/a.png" for letter in "xy"]
+    for name in names:
+        picture(tmp_path / "own" / name, "png")
+    picture(tmp_path / "val" / "a.png", "png")
+    write_params({**FOLDER, "sources.folder.val": "val"})
+    main()
+    keys = list(splits()[0])
+    assert [len(key) for key in keys] == [320, 320]
+    assert {key[-6:] for key in keys} == {b"/a.png"}
+
+
+def test_a_folder_without_pictures_is_named(write_params, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("no picture")
+    (tmp_path / "file").write_text("no folder")
+    picture(tmp_path / "one" / "a.jpg", "jpeg")
+    picture(tmp_path / "one" / "val" / "b.jpg", "jpeg")
+    for changes, message in (
+        ({"train": "missing"}, r"train = missing: no such folder \(looked for /.*/missing\)"),
+        ({"train": "file"}, r"train = file: not a folder"),
+        ({"train": "empty"}, r"train = empty: no picture among 0 files"),
+        ({"train": "text", "val": "one"}, r"train = text: no picture among 1 files; passed over: 1 that are no JPEG"),
+        ({"train": "one", "val_fraction": 1e-9}, r"val \(1e-09 of one, chosen by name\): none of 2 files falls to it"),
+        ({"train": "one", "val": "one/val"}, r"train = one, val = one/val: one lies in the other"),
+        ({"train": "one", "val": "text"}, r"val = text: no picture"),
+        ({"train": "{category}", "categories": ["one", "two"], "val_fraction": 0.5}, r"two: no such folder"),
+    ):
+        shutil.rmtree(LMDB, ignore_errors=True)
+        write_params({"data": "folder", **{f"sources.folder.{key}": value for key, value in changes.items()}})
+        with pytest.raises(StageError, match=message) as caught:
+            main()
+        assert "\n" not in str(caught.value)
+        assert not any(path.name.startswith(".") for path in LMDB.rglob("*"))
+    write_params({**FOLDER, "sources.folder.val_fraction": 0.0})
+    with pytest.raises(ConfigError, match=r"sources\.folder\.val_fraction = 0\.0: .* greater than 0"):
+        main()
