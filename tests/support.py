@@ -12,7 +12,17 @@ from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-CHANGES = ("data=smoke", "model=smoke", "epochs=2", "interpolate.pairs=2", "interpolate.steps=5", "runtime.threads=1")
+CHANGES = (
+    "data=smoke",
+    "model=smoke",
+    "epochs=2",
+    "interpolate.pairs=2",
+    "interpolate.frames=3",
+    "interpolate.steps=2",
+    "likelihood.images=8",
+    "likelihood.bins=4",
+    "runtime.threads=1",
+)
 SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
 """Options of `dvc exp run` for the quickest run of the whole pipeline."""
 

@@ -4,7 +4,7 @@ import sys
 
 import lmdb
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 from stages.kit.errors import StageError
 from stages.shared.lmdbs import count_records, key_bytes, key_text, read_lmdb, split_lmdb, write_lmdb
