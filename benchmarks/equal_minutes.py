@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import ROOT, Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
+from benchmarks._isolated import isolated
+from benchmarks.peers import ROOT, Clock, Program, diffusers, lucidrains, ours, workplace, zoubohao
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range

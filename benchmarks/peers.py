@@ -19,21 +19,16 @@ environment. All run in a process of their own (`isolated`), because they change
 """
 
 import contextlib
-import functools
 import importlib
 import importlib.util
-import io
 import math
-import multiprocessing
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +37,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
+from benchmarks._isolated import module_at, recorded
 from ddpm.config import parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
@@ -55,16 +51,12 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
-from stages.kit.progress import progress
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "data/images/train.npy"
 CPU = torch.device("cpu")
 SAMPLING_STEPS = 100
 """Network evaluations an image, where a program can choose."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Stopped(Exception):  # noqa: N818
@@ -305,26 +297,6 @@ def image_size() -> tuple[int, int]:
     return height, width
 
 
-def recorded(make: Callable[P, R], made: list[R]) -> Callable[P, R]:
-    """A stand-in for `make` that keeps in `made` what it returns: what a peer builds inside its own function."""
-
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        made.append(make(*args, **kwargs))
-        return made[-1]
-
-    return call
-
-
-def module_at(script: Path) -> Any:
-    """The script as a module: its functions, and nothing of it run."""
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{script}: no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
     """A temporary folder with our training images as PNG files in `png`, for the peers that read such a folder."""
@@ -337,16 +309,3 @@ def workplace() -> Iterator[Path]:
                 Image.fromarray(image).save(folder / f"png/{index:06}.png")
                 bar.update()
         yield folder
-
-
-def isolated(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `function` returns in a new process with so many threads; what it prints is thrown away."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_quietly, threads, functools.partial(function, *args, **kwargs)).result()
-
-
-def _quietly(threads: int, call: Callable[[], R]) -> R:
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return call()

@@ -33,7 +33,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from benchmarks.peers import Clock, Program, diffusers, isolated, lucidrains, ours, workplace, zoubohao
+from benchmarks._isolated import isolated
+from benchmarks.peers import Clock, Program, diffusers, lucidrains, ours, workplace, zoubohao
 from stages.kit.progress import progress
 
 THREADS = 2
