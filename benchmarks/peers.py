@@ -24,6 +24,7 @@ import importlib.util
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
+from stages.kit.progress import progress
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "data/images/train.npy"
