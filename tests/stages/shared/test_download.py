@@ -1,6 +1,7 @@
 """A file is downloaded whatever becomes of the connection, or one line says what is wrong."""
 
 import fcntl
+import shutil
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
