@@ -1,6 +1,6 @@
 """How far a picture is from itself after what happens to pictures, and from others: `python -m benchmarks.duplicates`.
 
-The distances are those of `ddpm.duplicates`, at 48 px; they say where `RADIUS` in `stages/_duplicates.py` may lie.
+The distances are those of `ddpm.pictures.duplicates`, at 48 px; they say where `RADIUS` of the stage `extract` may lie.
 """
 
 import io

@@ -48,7 +48,7 @@ CHAIN, FEW = 30, 20
 
 
 class Noise(nn.Module):
-    """The network of `model` as peers see it: eps for x_t `[B, C, H, W]` and t, a number or `[B]`."""
+    """The network of `model` as peers see it: eps for x_t `[B, C, H, W]` at one t, a number or `[B]`."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -57,8 +57,7 @@ class Noise(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:  # noqa: D102
         ts = t.expand(len(xt))
-        step = int(ts[0])
-        return self.model.schedule.noise_of(xt, self.model.denoiser(xt, ts), step)
+        return self.model.schedule.noise_of(xt, self.model.denoiser(xt, ts), int(ts[0]))
 
 
 class DiffusersNoise(Noise):

@@ -16,7 +16,7 @@ NETWORK = {
 
 
 def write_model(folder: Path, classes: list[str]) -> None:
-    """Write random weights for images of 48 px as `ema_0.99.safetensors`, of a conditional network where classes are."""
+    """Write random weights for images of 48 px as `ema_0.99.safetensors`, conditional if there are classes."""
     network = {**NETWORK, "conditional": bool(classes)}
     state = UNet(parse(UNetConfig, network, "network"), 48, len(classes)).state_dict()
     generator = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ SHIFT = 1
 """Pixels by which a copy may be out of place."""
 
 QUERIES_AT_ONCE = 32
-"""Images in work at once."""
+"""Images that are compared at once; the result doesn't depend on it."""
 
 
 def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.ndarray:
@@ -46,22 +46,23 @@ def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.nd
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
-    """float32 `[..., H * W * 3]` of mean 0 and length 1, of uint8 `[..., H, W, 3]`; an even image has length 0."""
+    """uint8 `[..., H, W, 3]` as vectors of mean 0 and length 1, float32 `[..., H * W * 3]`; zeros where all is even."""
     pixels = images.reshape(*images.shape[:-3], -1).astype(np.float32)
     pixels -= pixels.mean(axis=-1, keepdims=True)
     return pixels / np.linalg.norm(pixels, axis=-1, keepdims=True).clip(1e-3)
 
 
-def p_values(distances: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """The share of the `null`, real images' distances `[n]`, that is as small, each value itself counted with it.
+def p_values(distances: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Conformal p-values (Vovk et al. 2005) of `distances`, in their shape, against those of held-out images `[n]`.
 
-    A conformal p-value (Vovk et al. 2005): of images drawn as the null's were, a share r at most has one of r or less,
-    whatever the law. None is below 1 / (n + 1).
+    The fraction of the held-out distances that are at most this distance, counting the image itself: at least
+    1 / (n + 1). Of images drawn from the same law as the held-out ones, a fraction of at most r has a p-value of r or
+    less, whatever the law is.
     """
-    return (1 + np.searchsorted(np.sort(null), distances, side="right")) / (len(null) + 1)
+    return (1 + np.searchsorted(np.sort(held_out), distances, side="right")) / (len(held_out) + 1)
 
 
-def threshold(null: np.ndarray, rate: float) -> float:
-    """Distances below this have a p-value of at most `rate`; 0, and none is below, where the null is too small."""
-    allowed = math.floor(rate * (len(null) + 1) + 1e-9)
-    return float(np.sort(null)[allowed - 1]) if allowed else 0.0
+def threshold(held_out: np.ndarray, rate: float) -> float:
+    """Distances below this have a p-value of at most `rate`; 0 where there are too few held-out distances for it."""
+    allowed = math.floor(rate * (len(held_out) + 1) + 1e-9)
+    return float(np.sort(held_out)[allowed - 1]) if allowed else 0.0

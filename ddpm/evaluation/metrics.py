@@ -19,11 +19,11 @@ Z95 = 1.959964
 
 CHANNELS = ("red", "green", "blue")
 
-KERNEL_ROWS = 1024
+KERNEL_ROWS_AT_ONCE = 1024
 """Samples whose kernels with all others are in memory at once."""
 
 GROUPS = 10
-"""Of samples, one of which is left out at a time, for the interval of a Frechet distance."""
+"""The jackknife of a Frechet distance leaves out one of so many groups of samples at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
         reference: features `[N, D]`, N >= 3.
 
     Returns:
-        The squared MMD with an interval of the normal law, whose variance is V + c * distance: V that between equal
-        laws (Gretton et al. 2012, JMLR 13:723), c what a two-sample delete-one jackknife finds, by the squared distance
-        of the means that it finds it at. The jackknife by itself falls to zero with a low value: its interval lay
-        wholly below 0 in 3 of 100 draws from equal laws. As the variance grows with the distance, the lower end takes
-        it where the value lies, and the upper end where this end itself does. On features of the embedded images it
-        held the true value in 94 to 100 % of draws from seven pairs of laws, equal and unequal.
+        The squared MMD with a normal interval. Its variance is modelled as V + c * distance. V is the variance between
+        equal laws (Gretton et al. 2012, JMLR 13:723). c is the variance of a two-sample delete-one jackknife, divided
+        by the squared distance of the kernel means. The jackknife alone falls to zero with a low value: its interval
+        lay wholly below 0 in 3 of 100 draws from equal laws. `low` uses the variance at the value. `high` uses the
+        variance at `high`, so that it solves (high - value)^2 = Z95^2 (V + c * high). On features of the embedded
+        images the interval held the true value in 94 to 100 % of draws from seven pairs of laws, equal and unequal.
     """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
@@ -67,19 +67,19 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     without_y = (others_y.sum() - 2 * others_y) / ((n - 1) * (n - 2)) + mean_x
     without_y -= 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
     jackknife = _jackknife_variance(without_x, without_y)
-    reach2, grown = Z95**2 * of_equal_laws, Z95**2 * jackknife / max(between_means, 1e-12) / 2
-    low = value - (reach2 + Z95**2 * jackknife) ** 0.5
-    # The root of (high - value)^2 = Z95^2 (V + c * high); below 0 there is no distance to grow with.
-    root = max(0.0, grown**2 + 2 * grown * value + reach2) ** 0.5
-    high = value + grown + root if value + reach2**0.5 > 0 else value + reach2**0.5
+    z2_v, half_z2_c = Z95**2 * of_equal_laws, Z95**2 * jackknife / max(between_means, 1e-12) / 2
+    low = value - (z2_v + Z95**2 * jackknife) ** 0.5
+    # The larger root of the quadratic for high; where it would lie below 0, the variance is V alone.
+    root = max(0.0, half_z2_c**2 + 2 * half_z2_c * value + z2_v) ** 0.5
+    high = value + half_z2_c + root if value + z2_v**0.5 > 0 else value + z2_v**0.5
     return Estimate(value=float(value), low=float(low), high=float(high), n=m)
 
 
 def kid_difference(samples: Tensor, others: Tensor, reference: Tensor) -> Estimate:
-    """KID of `samples` less KID of `others`, to one `reference`; below 0 the samples are the nearer ones.
+    """KID of `samples` minus KID of `others`, to one `reference`: below 0 where the samples are nearer to it.
 
-    What the reference has alone cancels, and much of its chance with it. Image i of both sets counts as one draw: they
-    may come from one noise.
+    The kernels within the reference cancel, and most of the chance in its choice. Image i of both sets counts as one
+    draw, because both may come from the same noise.
 
     Args:
         samples: features `[M, D]`, M >= 3.
@@ -96,7 +96,10 @@ def kid_difference(samples: Tensor, others: Tensor, reference: Tensor) -> Estima
 
 
 def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """KID less the mean within the reference; that without each of the samples, and without each of the reference."""
+    """KID without its mean kernel within the reference, which is the same for all samples: terms of a difference.
+
+    The value, and the jackknife's values without each of the samples `[M]` and without each of the reference `[N]`.
+    """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
     (others, _), across = _kernel_sums(x), kernel_poly(x, y)
@@ -109,10 +112,10 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
 def _kernel_sums(x: np.ndarray) -> np.ndarray:
     """Of each row of `x` `[M, D]` the sum of its kernels with the others, and its kernel with itself: `[2, M]`."""
     parts = []
-    for first in range(0, len(x), KERNEL_ROWS):  # the matrix of 50,000 samples has 20 GB
-        kernels = kernel_poly(x[first : first + KERNEL_ROWS], x)
-        own = kernels.diagonal(first)
-        parts.append(np.stack([kernels.sum(1) - own, own]))
+    for first in range(0, len(x), KERNEL_ROWS_AT_ONCE):  # the matrix of 50,000 samples has 20 GB
+        kernels = kernel_poly(x[first : first + KERNEL_ROWS_AT_ONCE], x)
+        with_itself = kernels.diagonal(first)
+        parts.append(np.stack([kernels.sum(1) - with_itself, with_itself]))
     return np.concatenate(parts, axis=1)
 
 
@@ -147,9 +150,9 @@ def _jackknife_variance(*without: np.ndarray) -> float:
 def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> tuple[Estimate, Estimate]:
     """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv:1904.06991) by torch-fidelity.
 
-    Precision is the share of the samples that lie within a ball of the reference, recall the share of the reference
-    within a ball of the samples; a ball reaches from an image to its `neighbourhood`-th neighbour in its own set. Both
-    depend on the sizes of the sets: compare with real images in the same number.
+    Precision is the fraction of the samples that lie within a ball of the reference, recall the fraction of the
+    reference within a ball of the samples. A ball reaches from an image to its `neighbourhood`-th neighbour in its own
+    set. Both depend on the sizes of the sets: compare with as many real images.
 
     Args:
         samples: features `[M, D]`, M > `neighbourhood`.
@@ -159,7 +162,7 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
     Returns:
         Precision and recall with Wilson's intervals. These take the balls as given, and know nothing of what their
         chance adds, so that both are made for the size of the smaller set. With 64 samples and 500 images of one law
-        they held the mean over many draws in 86 (precision) and 99 of 100; recall taken as a share of 500, in 67.
+        they held the mean over many draws in 86 (precision) and 99 of 100; recall taken as a proportion of 500, in 67.
     """
     # In float64, because cdist's matrix product leaves a float32 image at a distance from itself.
     found = prc_features_to_metric(
@@ -224,18 +227,18 @@ def require_full_rank(samples: int, reference: int, dimensions: int) -> None:
 
 
 def colour_drift(samples: np.ndarray, reference: np.ndarray) -> dict[str, dict[str, Estimate]]:
-    """Colours of the samples less those of the reference, both uint8 `[N, H, W, 3]`, N >= 2.
+    """Colours of the samples minus those of the reference, both uint8 `[N, H, W, 3]`, N >= 2.
 
     Returns:
-        By channel: `mean` and `std` over all pixels in levels of 0 to 255, and `saturated`, the share of the values at
-        0 or 255; with the intervals of a jackknife over images.
+        By channel: `mean` and `std` over all pixels in levels of 0 to 255, and `saturated`, the fraction of the
+        values at 0 or 255; with the intervals of a jackknife over images.
     """
     ours, theirs = _colour_sums(samples), _colour_sums(reference)
     value = _colours(ours.sum(0)) - _colours(theirs.sum(0))
     without = _colours(ours.sum(0) - ours), _colours(theirs.sum(0) - theirs)
     return {
         name: {
-            channel: _jackknife(float(value[row, column]), *(each[:, row, column] for each in without))
+            channel: _jackknife(float(value[row, column]), *(values[:, row, column] for values in without))
             for column, channel in enumerate(CHANNELS)
         }
         for row, name in enumerate(("mean", "std", "saturated"))
@@ -251,7 +254,7 @@ def _colour_sums(images: np.ndarray) -> np.ndarray:
 
 
 def _colours(sums: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and saturated share by channel, `[..., 3, 3]`, from sums `[..., 4, 3]`."""
+    """Mean, standard deviation and saturated fraction by channel, `[..., 3, 3]`, from sums `[..., 4, 3]`."""
     count, first, second, saturated = np.moveaxis(sums, -2, 0)
     mean = first / count
     return np.stack([mean, np.sqrt(second / count - mean**2), saturated / count], axis=-2)

@@ -1,6 +1,6 @@
 """The images of a large set that are nearest to each of many by LPIPS: exact, and in flat memory.
 
-Every image becomes a vector (`ddpm.perceptual`), and a matrix product compares a block of the set with all queries. Its
+Every image becomes a vector (`perceptual`), and a matrix product compares a block of the set with all queries. Its
 rounding could swap neighbours that are almost as near, so a few more than asked for are kept, and those that may be
 among the nearest are compared once more, by the sum of squares that LPIPS is.
 """
@@ -31,9 +31,10 @@ OnBlock = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of Q images the nearest others, the nearest first: LPIPS, row in the set, and whether it is meant mirrored.
+    """Of Q images the k nearest of the reference, the nearest first; all are `[Q, k]`.
 
-    All `[Q, k]`: float32, int64, bool.
+    `distances` are LPIPS, float32. `rows` are row indices in the reference, int64. `mirrored`, bool, is true where the
+    mirror image of that row is the neighbour.
     """
 
     distances: np.ndarray
@@ -48,7 +49,7 @@ def nearest(
     k: int,
     *,
     mirror: bool = False,
-    own: np.ndarray | None = None,
+    left_out: np.ndarray | None = None,
     on_block: OnBlock = lambda images, total: None,
 ) -> Neighbours:
     """The `k` images of the reference that are nearest to each query; of equally near ones the first comes first.
@@ -62,13 +63,13 @@ def nearest(
         reference: uint8 `[N, H, W, 3]`; it is read block by block, so that it may be a file.
         k: neighbours of each query, different images.
         mirror: compare with the mirror images of the reference too, and count each image as it is nearer.
-        own: where the queries themselves stand in the reference, `[Q]`: they are left out, each for itself.
+        left_out: a row of the reference for each query that is no neighbour of it, `[Q]`: itself, or -1 for none.
         on_block: for a progress bar.
 
     Raises:
         ValueError: fewer than `k` images.
     """
-    others = len(reference) - (own is not None)
+    others = len(reference) - (left_out is not None)
     if others < k:
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
@@ -79,17 +80,17 @@ def nearest(
     total = len(passes) * sum(min(block, len(reference) - start) for start in starts)
     found = []
     for first in passes:
-        part = slice(first, first + passes.step)
-        some, selves = queries[part], None if own is None else own[part]
-        phi = torch.cat([metric.embed(some[start : start + block]) for start in range(0, len(some), block)])
-        distances = phi.new_full((1 + mirror, len(some), k + MARGIN), torch.inf)
+        of_pass = slice(first, first + passes.step)
+        asked, without = queries[of_pass], None if left_out is None else left_out[of_pass]
+        phi = torch.cat([metric.embed(asked[start : start + block]) for start in range(0, len(asked), block)])
+        distances = phi.new_full((1 + mirror, len(asked), k + MARGIN), torch.inf)
         rows = torch.full(distances.shape, -1, device=phi.device)
         for start in starts:
             images = reference[start : start + block]
-            _compare(metric, phi, images, start, selves, distances, rows)
+            _compare(metric, phi, images, start, without, distances, rows)
             on_block(len(images), total)
         found.append(_rescored(metric, phi, reference, _gathered(distances), _gathered(rows), k, block))
-    return Neighbours(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return Neighbours(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
 def _compare(
@@ -97,7 +98,7 @@ def _compare(
     phi: Tensor,
     images: np.ndarray,
     start: int,
-    own: np.ndarray | None,
+    left_out: np.ndarray | None,
     distances: Tensor,
     rows: Tensor,
 ) -> None:
@@ -106,14 +107,14 @@ def _compare(
     These are `distances` and `rows`, `[1, Q, K]`, or `[2, Q, K]` with those of the mirror images.
     """
     for side, (nearest_yet, their_rows) in enumerate(zip(distances, rows, strict=True)):
-        found = squared_distances(phi, metric.embed(images[:, :, ::-1] if side else images))
-        if own is not None:
-            selves = np.flatnonzero((own >= start) & (own < start + len(images)))
-            found[selves, own[selves] - start] = torch.inf
+        new = squared_distances(phi, metric.embed(images[:, :, ::-1] if side else images))
+        if left_out is not None:
+            here = np.flatnonzero((left_out >= start) & (left_out < start + len(images)))
+            new[here, left_out[here] - start] = torch.inf
         # Sorting is dear, and most queries soon have no nearer image in a block. Of equal ones the earlier stays.
-        changed = (found < nearest_yet[:, -1:]).any(dim=1).nonzero().flatten()
+        changed = (new < nearest_yet[:, -1:]).any(dim=1).nonzero().flatten()
         numbers = torch.arange(start, start + len(images), device=phi.device).expand(len(changed), -1)
-        both, order = torch.cat([nearest_yet[changed], found[changed]], dim=1).sort(dim=1, stable=True)
+        both, order = torch.cat([nearest_yet[changed], new[changed]], dim=1).sort(dim=1, stable=True)
         nearest_yet[changed] = both[:, : distances.shape[2]]
         their_rows[changed] = torch.cat([their_rows[changed], numbers], dim=1).gather(1, order)[:, : rows.shape[2]]
 
@@ -121,9 +122,9 @@ def _compare(
 def _gathered(values: Tensor) -> Tensor:
     """`[S, Q, K]` of each process, in all of them: `[S, Q, processes * K]`."""
     rank, processes = rank_and_count()
-    shares = torch.zeros((processes, *values.shape), dtype=values.dtype)
-    shares[rank] = values.cpu()
-    return torch.cat([*sum_over_processes(shares)], dim=2)
+    gathered = torch.zeros((processes, *values.shape), dtype=values.dtype)
+    gathered[rank] = values.cpu()
+    return torch.cat([*sum_over_processes(gathered)], dim=2)
 
 
 def _rescored(
@@ -135,11 +136,11 @@ def _rescored(
     side, query, place = (distances <= limit[:, None]).nonzero().numpy().T
     row = rows.numpy()[side, query, place]
     rank, processes = rank_and_count()
-    shares = torch.zeros(len(row))
+    distance = torch.zeros(len(row))
     for start in range(rank * block, len(row), processes * block):
-        part = slice(start, start + block)
-        shares[part] = _exact(metric, phi[query[part]], take(reference, row[part]), side[part])
-    exact = sum_over_processes(shares).numpy()
+        pairs = slice(start, start + block)
+        distance[pairs] = _exact(metric, phi[query[pairs]], take(reference, row[pairs]), side[pairs])
+    exact = sum_over_processes(distance).numpy()
     order = np.lexsort((side, row, exact, query))
     query, row, side, exact = query[order], row[order], side[order], exact[order]
     once = np.sort(np.unique(query * len(reference) + row, return_index=True)[1])  # each image as it is nearer

@@ -14,10 +14,11 @@ STILL = 1e-12
 
 @dataclass(frozen=True)
 class PathMetrics:
-    """LPIPS from frame to frame, `[P, F - 1]`, and of the ends, `[P]`; how uneven and how roundabout a path is, `[P]`.
+    """How P paths run: LPIPS of neighbouring frames, `steps` `[P, F - 1]`, and of the first and last frame, `[P]`.
 
-    LPIPS is a squared distance. The ratios are of its root, the Euclidean distance between embeddings, of which a path
-    is never shorter than the distance of its ends: both are 1 for equal steps along a straight line.
+    LPIPS is a squared distance. The two ratios `[P]` are of its root, the Euclidean distance between embeddings: the
+    largest step over the mean step, and the path's length over the distance of its endpoints. Both are at least 1, and
+    1 for equal steps along a straight line.
     """
 
     steps: Tensor
@@ -27,9 +28,9 @@ class PathMetrics:
 
 
 def path_metrics(metric: Metric, paths: np.ndarray) -> PathMetrics:
-    """Compare neighbouring frames of each path, and its ends."""
-    neighbours = (each.reshape(-1, *paths.shape[2:]) for each in (paths[:, :-1], paths[:, 1:]))
-    steps = metric.pair_distances(*neighbours).view(len(paths), -1)
+    """Compare neighbouring frames of each path, and its endpoints."""
+    before, after = (frames.reshape(-1, *paths.shape[2:]) for frames in (paths[:, :-1], paths[:, 1:]))
+    steps = metric.pair_distances(before, after).view(len(paths), -1)
     end_distance = metric.pair_distances(paths[:, 0], paths[:, -1])
     moves = steps.sqrt()
     return PathMetrics(

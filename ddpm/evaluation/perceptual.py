@@ -28,7 +28,7 @@ from ddpm.images import to_model_range
 IMAGES_AT_ONCE = 128
 """Images per forward pass. Fixed, because the last bits of a result depend on it."""
 
-ROWS = 1024
+ROWS_AT_ONCE = 1024
 """Images whose distances to all others are in memory at once."""
 
 
@@ -36,11 +36,11 @@ def load_lpips(backbone: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
     """The `lpips` package's model with its own linear heads on the given, checked backbone; no network, no gradients.
 
     Args:
-        backbone: tensors named as in `ddpm.backbone`.
+        backbone: tensors named as in `backbone`.
         net: `alex` or `vgg`.
 
     Raises:
-        ddpm.backbone.BackboneError: `backbone` isn't `net`'s.
+        BackboneError: `backbone` isn't `net`'s.
     """
     tensors = verified(backbone, net)
     # pnet_rand builds the network with random weights, all of which are replaced here.
@@ -75,7 +75,7 @@ def _maps(model: lpips.LPIPS, images: Tensor) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
-    """The embedding phi `[B, D]`, less channels of weight zero: D is 10,278 for AlexNet at 48x48, 281,088 for VGG."""
+    """The embedding phi `[B, D]` without channels of weight zero: D is 10,278 for AlexNet at 48 px, 281,088 for VGG."""
     return torch.cat([_embed(model, block) for block in images.split(IMAGES_AT_ONCE)])
 
 
@@ -106,7 +106,7 @@ def pooled_features(model: lpips.LPIPS, images: Tensor) -> Tensor:
 
 
 def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([lpips.normalize_tensor(each).mean((2, 3)) * each.shape[1] ** 0.5 for each in maps], dim=1)
+    return torch.cat([lpips.normalize_tensor(m).mean((2, 3)) * m.shape[1] ** 0.5 for m in maps], dim=1)
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def distance_sums(a: Tensor) -> Tensor:
     """Of each row of `a` `[N, D]` the sum of its squared Euclidean distances to the others, float64 `[N]`."""
     sums = []
-    for first, rows in zip(range(0, len(a), ROWS), a.split(ROWS), strict=True):
+    for first, rows in zip(range(0, len(a), ROWS_AT_ONCE), a.split(ROWS_AT_ONCE), strict=True):
         distances = squared_distances(rows, a).double()
         sums.append(distances.sum(1) - distances.diagonal(first))
     return torch.cat(sums)

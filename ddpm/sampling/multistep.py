@@ -1,8 +1,7 @@
 """One step of the solvers that remember: DPM-Solver++ and UniPC, from estimates of x_0 at earlier times.
 
 Both write x as a function of lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), in which the process between t
-and s has an exact solution but for an integral over x0_hat, and put a polynomial through the last estimates there. An
-`PastEstimate` is (lambda, x0_hat); estimates are given the latest first, the latest being that at t.
+and s has an exact solution but for an integral over x0_hat, and put a polynomial through the last estimates there.
 """
 
 import itertools
@@ -15,6 +14,7 @@ from torch import Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 
 PastEstimate = tuple[float, Tensor]
+"""(lambda, x0_hat) at a time already passed. Sequences of them start with the latest, which is that at t."""
 
 
 def dpmpp_step(
@@ -23,15 +23,15 @@ def dpmpp_step(
     """DPM-Solver++ of the order `len(estimates)`, 1 to 3 (Lu et al. 2022, arXiv:2211.01095).
 
     Orders 1 and 2 are their equations 8 and 13 ("2M"), and for `stochastic` those of appendix D. Order 3 is that of
-    their code and of all that follow it, which count the bend of x0_hat half. Order 1 is DDIM, with eta = 0 or,
-    `stochastic`, eta = 1.
+    their code and of all that follow it, which give the second derivative of x0_hat half its weight. Order 1 is DDIM,
+    with eta = 0 or, `stochastic`, eta = 1.
 
     Returns:
-        x_s less its noise, and the standard deviation of the noise that belongs to it.
+        The mean of x_s, `[B, C, H, W]`, and the standard deviation of the noise to add to it.
     """
     signal, sigma, sigma_t = schedule.at(s) ** 0.5, (1 - schedule.at(s)) ** 0.5, (1 - schedule.at(t)) ** 0.5
     h = schedule.half_log_snr(s) - estimates[0][0]
-    renewed = h if stochastic else 0.0  # by how much old noise gives way to new
+    renewed = h if stochastic else 0.0  # the old noise is multiplied by exp(-renewed), and new noise added
     decay = h + renewed
     phi = -math.expm1(-decay)
     mean = sigma / sigma_t * math.exp(-renewed) * xt + signal * phi * estimates[0][1]
@@ -46,7 +46,10 @@ def dpmpp_step(
 
 
 def _differences(estimates: Sequence[PastEstimate], h: float) -> list[Tensor]:
-    """The first and the second derivative of x0_hat at the latest estimate, in units of `h`, as far as there are."""
+    """Derivatives of x0_hat at the latest estimate, by lambda / `h`: none, the first, or the first and half the second.
+
+    Newton's divided differences of one, two or three estimates.
+    """
     if len(estimates) == 1:
         return []
     pairs = list(itertools.pairwise(estimates))
@@ -54,8 +57,8 @@ def _differences(estimates: Sequence[PastEstimate], h: float) -> list[Tensor]:
     slopes = [(later[1] - earlier[1]) / step for (later, earlier), step in zip(pairs, steps, strict=True)]
     if len(slopes) == 1:
         return slopes
-    bend = (slopes[0] - slopes[1]) / (steps[0] + steps[1])
-    return [slopes[0] + steps[0] * bend, bend]
+    second = (slopes[0] - slopes[1]) / (steps[0] + steps[1])
+    return [slopes[0] + steps[0] * second, second]
 
 
 def unipc_step(
@@ -66,9 +69,9 @@ def unipc_step(
     Args:
         schedule: that of the network.
         xt: `[B, C, H, W]` at t.
-        estimates: as above.
-        t: where `estimates[0]` was taken.
-        s: where to.
+        estimates: the latest first.
+        t: the time of x_t and of `estimates[0]`.
+        s: the time to go to, s < t.
         x0: the estimate at s, if x_s is to be corrected (UniC); without it x_s is predicted (UniP).
     """
     signal, sigma, sigma_t = schedule.at(s) ** 0.5, (1 - schedule.at(s)) ** 0.5, (1 - schedule.at(t)) ** 0.5
@@ -86,7 +89,12 @@ def unipc_step(
 
 
 def _weights(places: Sequence[float], h: float) -> list[float]:
-    """What each slope counts for, so that polynomials of a degree up to their number are integrated exactly."""
+    """The weight of each slope (x0_hat at a place - the latest) / place, with which UniPC integrates x0_hat.
+
+    Places are r = (lambda - lambda_t) / h, 0 at t and 1 at s. The exact step is the mean of x0_hat(r) over r in [0, 1]
+    with the density exp(h r) / (its integral). Of r^k the slope at place p is p^(k - 1), so n weights w that solve
+    sum_i w_i p_i^(k - 1) = mean of r^k, k = 1 ... n, are exact for polynomials of degree n. `moments` are these means.
+    """
     if len(places) <= 1:
         return [0.5] * len(places)  # the paper's choice for one: exact in the limit of small h
     moments, moment = [], math.expm1(-h) / -h - 1

@@ -31,16 +31,16 @@ def predict_factors(features: Mapping[str, Tensor], learnt: Tensor, factors: pd.
     found = {}
     for name, labels in factors.items():
         classify = fit_classifier(learnt, labels.to_numpy(str))
-        found[str(name)] = {each: classify(rows) for each, rows in features.items()}
+        found[str(name)] = {of: classify(rows) for of, rows in features.items()}
     return found
 
 
 def compare_factors(predicted: Predicted, held_out: pd.DataFrame, seed: int) -> dict[str, Any]:
     """By factor: how well the classifier does on the held-out images, and how near the other sets are to these.
 
-    Both sides are as predicted, so that what the classifier confuses cancels. `majority` is the share of held-out
-    images that would be right without looking; `covered` counts the `classes` seen in the held-out images that are
-    seen in the set too.
+    Both sides are as predicted, so that what the classifier confuses cancels. `majority` is the
+    accuracy of the majority baseline, which predicts the commonest class for every held-out image. `covered` counts the
+    `classes` seen in the held-out images that are seen in the set too.
     """
     found = {}
     for name, sets in predicted.items():

@@ -33,8 +33,8 @@ ENCODED = (0.25, 0.5, 0.75)
 class InterpolateConfig:
     """Every path with every sampler, for `pairs` pairs of noises; `frames` counts the two ends and has a middle.
 
-    The step noise of `ancestral` is fresh for each frame; of `ancestral_shared`, and of the model's `own` sampler, all
-    frames of a pair have the same.
+    The step noise of `ancestral` is fresh for each frame. With `ancestral_shared`, and with the model's own sampler
+    (`native`), all frames of a pair have the same step noise.
     """
 
     pairs: PositiveInt
@@ -91,7 +91,7 @@ def between_images(model: Model, params: Params, config: InterpolateConfig, imag
 
 
 def way(params: Params, config: InterpolateConfig, sampler: str, **chosen: Any) -> Sampling:
-    """The model's `own` way of sampling, or another sampler in as many evenly spaced steps as the stage has."""
+    """The model's own way of sampling (`native`), or another sampler in `config.steps` evenly spaced steps."""
     if sampler == "native":
         return sampling(params, "interpolate")
     name = sampler.removesuffix("_shared")

@@ -76,28 +76,28 @@ def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
     """A row for each sample, held-out image and training image that is left out: what it is near in training."""
     parts = sets.samples, sets.val[sets.held_out], take(sets.train, sets.left_out)
     images = np.concatenate(parts)
-    own = np.full(len(images), -1)
-    own[-len(sets.left_out) :] = sets.left_out
+    itself = np.full(len(images), -1)
+    itself[-len(sets.left_out) :] = sets.left_out
     k = min(CANDIDATES, len(sets.train) - 1)
     with bar("training images") as on_block:
-        found = nearest(metric, images, sets.train, k, mirror=flips, own=own, on_block=on_block)
+        found = nearest(metric, images, sets.train, k, mirror=flips, left_out=itself, on_block=on_block)
     copies = copy_distances(images, sets.train, found.rows)
     original = copies.argmin(axis=1)
     # The second is no near duplicate of the first; where all are, it is the last.
     other = sets.group[found.rows] != sets.group[found.rows[:, :1]]
     second = np.where(other.any(axis=1), other.argmax(axis=1), k - 1)
-    each = np.arange(len(images))
+    image = np.arange(len(images))
     table = pd.DataFrame(
         {
             "set": np.repeat(SETS, [len(part) for part in parts]),
             "distance": found.distances[:, 0].astype(float),
             "neighbour": found.rows[:, 0],
             "mirrored": found.mirrored[:, 0].astype(int),
-            "second_distance": found.distances[each, second].astype(float),
-            "second_neighbour": found.rows[each, second],
-            "copy_distance": copies[each, original].astype(float),
-            "original": found.rows[each, original],
-            "original_mirrored": found.mirrored[each, original].astype(int),
+            "second_distance": found.distances[image, second].astype(float),
+            "second_neighbour": found.rows[image, second],
+            "copy_distance": copies[image, original].astype(float),
+            "original": found.rows[image, original],
+            "original_mirrored": found.mirrored[image, original].astype(int),
         }
     )
     return table.assign(ratio=(table["distance"] / table["second_distance"]).fillna(1.0))
@@ -120,10 +120,10 @@ def by_set(table: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
 
 
 def distributions(distances: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """For each set the distances below which 0 %, 1 %, ... 100 % of it lie: as many rows for any number of images."""
-    shares = np.linspace(0, 1, 101)
+    """For each set the quantiles 0, 0.01, ... 1 (`share`) of its distances: as many rows for any number of images."""
+    quantiles = np.linspace(0, 1, 101)
     parts = [
-        pd.DataFrame({"set": name, "share": shares, "distance": np.quantile(values, shares)})
+        pd.DataFrame({"set": name, "share": quantiles, "distance": np.quantile(values, quantiles)})
         for name, values in distances.items()
     ]
     return pd.concat(parts)

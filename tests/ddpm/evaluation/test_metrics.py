@@ -26,7 +26,7 @@ def test_kid_is_torch_fidelitys():
 def test_kid_and_its_interval_do_not_depend_on_what_is_in_memory_at_once(monkeypatch):
     x, y = gaussian(60, 32, seed=1), gaussian(50, 32, mean=0.4, seed=2)
     whole = kid(x, y), kid_difference(x, gaussian(60, 32, seed=3), y)
-    monkeypatch.setattr("ddpm.evaluation.metrics.KERNEL_ROWS", 7)
+    monkeypatch.setattr("ddpm.evaluation.metrics.KERNEL_ROWS_AT_ONCE", 7)
     blocks = kid(x, y), kid_difference(x, gaussian(60, 32, seed=3), y)
     for one, other in zip(whole, blocks, strict=True):
         assert astuple(one) == pytest.approx(astuple(other), rel=1e-9)

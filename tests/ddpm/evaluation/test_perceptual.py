@@ -152,7 +152,7 @@ def test_images_that_are_left_out_are_no_neighbours_of_their_own(model: lpips.LP
     metric, reference = Metric(model), stored(140, 1)
     reference[7] = reference[7][:, ::-1] // 2 + reference[7] // 2  # almost its own mirror image
     own = np.array([7, 130, -1])
-    found = nearest(metric, reference[own], reference, 2, mirror=True, own=own)
+    found = nearest(metric, reference[own], reference, 2, mirror=True, left_out=own)
     brute = by_hand(metric, reference[own], reference).min(axis=2)
     brute[[0, 1], own[:2]] = np.inf
     assert np.array_equal(found.rows, brute.argsort(axis=1, kind="stable")[:, :2])
@@ -172,7 +172,7 @@ def test_too_few_images_are_refused(model: lpips.LPIPS):
     with pytest.raises(ValueError, match="4 neighbours asked for among 3 images"):
         nearest(Metric(model), images, images, 4)
     with pytest.raises(ValueError, match="3 neighbours asked for among 2 images"):
-        nearest(Metric(model), images, images, 3, own=np.arange(3))
+        nearest(Metric(model), images, images, 3, left_out=np.arange(3))
 
 
 def test_distances_are_exact_whatever_products_may_round_to():
@@ -189,7 +189,7 @@ def test_distances_are_exact_whatever_products_may_round_to():
 
 def test_sums_of_distances_leave_out_the_row_itself(monkeypatch: pytest.MonkeyPatch):
     rows = normal(numpy_stream(0, "test rows"), (10, 5))
-    monkeypatch.setattr("ddpm.evaluation.perceptual.ROWS", 4)
+    monkeypatch.setattr("ddpm.evaluation.perceptual.ROWS_AT_ONCE", 4)
     torch.testing.assert_close(distance_sums(rows), torch.cdist(rows, rows).double().square().sum(1), rtol=1e-5, atol=0)
 
 
