@@ -68,7 +68,7 @@ def train_both(trainer: Trainer, state: TrainState, theirs: nn.Module, pairs: di
     print("|---|---|---|---|---|---|---|")
     for _ in trainer.fit(state):
         step = state.step - 1
-        batch = trainer.batches.part(step, range(trainer.recipe.batch_images))
+        batch = trainer.batches.micro_batch(step, range(trainer.recipe.batch_images))
         optimizer.zero_grad()
         xt = q_sample(trainer.schedule, batch.x0, batch.t, batch.eps)
         loss = nn.functional.mse_loss(theirs(xt, batch.t), batch.eps, reduction="none").sum() / 1000.0

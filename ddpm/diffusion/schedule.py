@@ -1,6 +1,6 @@
 """Noise schedule: the float64 tables that everything else gathers from.
 
-The report's equations (3) and (4): alpha_t = 1 - beta_t, alpha_bar_t = prod_{s<=t} alpha_s, and beta_t linear in t.
+alpha_t = 1 - beta_t, alpha_bar_t is the product of alpha up to t, and beta_t rises linearly or along a cosine.
 """
 
 import math
@@ -41,7 +41,7 @@ class DiffusionConfig:
         return beta * 1000 / self.steps
 
     def betas(self) -> Tensor:
-        """`[T]` float64; `linear` is the report's equation (4)."""
+        """`[T]` float64; `linear` is Ho et al.'s."""
         if self.schedule == "cosine":
             progress = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
             alpha_bar = ((progress + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).cos().square()
@@ -56,7 +56,7 @@ class NoiseSchedule:
     def __init__(self, config: DiffusionConfig):
         self.steps = config.steps
         self.beta = config.betas()  # [T]
-        self.alpha_bar = torch.cumprod(1 - self.beta, dim=0)  # [T], equation (3)
+        self.alpha_bar = torch.cumprod(1 - self.beta, dim=0)  # [T]
         self._rounded = torch.stack([self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()]).float()  # [2, T]
         self._on_device: dict[torch.device, Tensor] = {}
 
@@ -78,7 +78,7 @@ class NoiseSchedule:
         return signal, noise
 
     def noise_of(self, xt: Tensor, x0: Tensor, t: int) -> Tensor:
-        """The eps in x_t `[B, C, H, W]` if its image is `x0`, of the same shape: equation (5), solved for eps."""
+        """The eps in x_t `[B, C, H, W]` if its image is `x0`, of the same shape: equation (2), solved for eps."""
         return (xt - math.sqrt(self.at(t)) * x0) / math.sqrt(1 - self.at(t))
 
     def snr(self, t: Tensor) -> Tensor:

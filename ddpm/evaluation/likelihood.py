@@ -1,9 +1,9 @@
-"""The variational bound, equation (8), on real images: how many bits an image costs, and at which noise they arise.
+"""The variational bound on real images: how many bits an image costs, and at which noise they arise.
 
     -log p(x_0) <= L_T + sum over t > 0 of L_t + L_0                    (Ho et al. 2020 equation 5, with our 0-based t)
 
     L_T = KL(q(x_{T-1} | x_0) || N(0, I))                               no network has a part in it
-    L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))                 two normal laws, equation (9)
+    L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))                 two normal laws
     L_0 = -log p(x_0 | x_t at t = 0)                                    the decoder of Ho et al. section 3.3
 
 p is ancestral sampling in all T steps, whatever sampler and steps the images are drawn with.
@@ -28,7 +28,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 class Terms(NamedTuple):
-    """Of each evaluated image, float64 `[B]`: squared errors, means over its values, and L_t in nats."""
+    """Of each evaluated image, float64 `[B]`: mean squared errors of eps and of x_0, and L_t in nats."""
 
     eps_error: Tensor
     x0_error: Tensor
@@ -39,7 +39,7 @@ class VariationalBound:
     """The bound for a `schedule` and the `variance` that the reverse process has.
 
     Raises:
-        ConfigError: there is one step, and nothing between the bound's ends.
+        ConfigError: there is one step, so that no term L_t lies between L_T and L_0.
     """
 
     def __init__(self, schedule: NoiseSchedule, variance: Variance):
@@ -47,14 +47,14 @@ class VariationalBound:
             raise ConfigError(f"diffusion.steps = {schedule.steps}: the variational bound needs at least 2")
         bar, beta = schedule.alpha_bar, schedule.beta
         before = torch.cat([bar.new_ones(1), bar[:-1]])
-        posterior = (1 - before) / (1 - bar) * beta  # equation (12)
+        posterior = (1 - before) / (1 - bar) * beta  # Ho et al. equation 7
         sigma2 = beta.clone() if variance == "large" else posterior.clone()
         if variance == "small":
             sigma2[0] = sigma2[1]  # its own is 0, which no decoder can have
         ratio = posterior / sigma2
         self.schedule = schedule
         self.decoder_std = float(sigma2[0].sqrt())
-        # L_t = offset for each value + factor * |x_0 - x0_hat|^2, by equation (11); L_0 is none of these.
+        # L_t = offset for each value + factor * |x_0 - x0_hat|^2, by the report's (11); L_0 is none of these.
         self.offset = (ratio - 1 - ratio.log()) / 2
         self.factor = before * (beta / (1 - bar)).square() / (2 * sigma2)
 
@@ -65,24 +65,24 @@ class VariationalBound:
 
     def terms(self, denoise: Denoise, x0: Tensor, t: Tensor, eps: Tensor) -> Terms:
         """Evaluate x_0 `[B, C, H, W]` at t `[B]` with noise `eps`."""
-        found = denoise(q_sample(self.schedule, x0, t, eps), t)
-        squared = (found - x0).double().square()
+        estimate = denoise(q_sample(self.schedule, x0, t, eps), t)
+        squared = (estimate - x0).double().square()
         steps = t.cpu()
         x0_error = squared.mean((1, 2, 3)).cpu()
         bar = self.schedule.alpha_bar[steps]
         nats = x0[0].numel() * (self.offset[steps] + self.factor[steps] * x0_error)
         first = t == 0
-        nats[first.cpu()] = decoder_nats(x0[first], found[first], self.decoder_std).cpu()
+        nats[first.cpu()] = decoder_nats(x0[first], estimate[first], self.decoder_std).cpu()
         return Terms(x0_error * bar / (1 - bar), x0_error, nats)
 
 
 def decoder_nats(x0: Tensor, mean: Tensor, std: float) -> Tensor:
-    """-log of the probability that a normal law gives to the level of each of 256, equation (13) of Ho et al., `[B]`.
+    """-log of the probability that a normal law gives to each value's level of 256, summed over an image, `[B]`.
 
-    The outermost levels have all that lies beyond them.
+    Equation (13) of Ho et al.: the lowest and the highest level also take all that lies beyond them.
 
     Args:
-        x0: levels in [-1, 1], `[B, C, H, W]`.
+        x0: one of 256 levels in [-1, 1] for each value, `[B, C, H, W]`.
         mean: of the law, of the same shape.
         std: of the law.
     """
@@ -96,17 +96,17 @@ def decoder_nats(x0: Tensor, mean: Tensor, std: float) -> Tensor:
     return -(log_high + torch.log1p(-(log_low - log_high).exp())).sum((1, 2, 3))
 
 
-def strata(schedule: NoiseSchedule, count: int) -> list[range]:
-    """All t in runs: t = 0, then `count` of equal strides of log SNR, in each of which the terms of (8) are alike.
+def noise_levels(schedule: NoiseSchedule, count: int) -> list[range]:
+    """All t in runs: t = 0, then `count` runs of equal strides of log SNR, in which the terms of the bound are alike.
 
-    A stride without a step is left out.
+    Runs that would be empty are left out.
     """
     first, last = schedule.half_log_snr(0), schedule.half_log_snr(schedule.steps - 1)
 
-    def stratum(t: int) -> int:
+    def level(t: int) -> int:
         return min(count - 1, int((first - schedule.half_log_snr(t)) / (first - last) * count))
 
-    groups = [list(group) for _, group in groupby(range(1, schedule.steps), stratum)]
+    groups = [list(group) for _, group in groupby(range(1, schedule.steps), level)]
     return [range(1), *(range(group[0], group[-1] + 1) for group in groups)]
 
 
@@ -114,32 +114,32 @@ def measure(
     bound: VariationalBound,
     denoise: Denoise,
     x0: Tensor,
-    parts: Sequence[range],
+    levels: Sequence[range],
     draws: int,
     generators: Sequence[np.random.Generator],
     noise: Noise,
 ) -> Terms:
-    """Evaluate each image `draws` times in each of `parts`, at random t.
+    """Evaluate each image `draws` times in each of `levels`, at random t: a stratified sample of all t.
 
     Args:
         bound: the bound.
         denoise: the network.
         x0: `[B, C, H, W]` in [-1, 1].
-        parts: strata of all t.
+        levels: runs that together hold all t once.
         draws: evaluations of an image in each.
         generators: of the t, one for each image.
         noise: gives eps.
 
     Returns:
-        Means over the draws, `[B, len(parts)]`; nats are those of all the part's steps, so that their sum over parts,
-        with `prior`, is an unbiased estimate of the image's bound.
+        Means over the draws, `[B, len(levels)]`. The nats are those of all steps of a level, so that their sum over
+        levels plus `prior` is an unbiased estimate of the image's bound.
     """
     columns = []
-    for part in parts:
+    for level in levels:
         drawn = []
         for _ in range(draws):
-            t = torch.tensor([int(generator.integers(part.start, part.stop)) for generator in generators])
+            t = torch.tensor([int(generator.integers(level.start, level.stop)) for generator in generators])
             drawn.append(bound.terms(denoise, x0, t.to(x0.device), noise()))
-        eps_error, x0_error, nats = (torch.stack(each).mean(0) for each in zip(*drawn, strict=True))
-        columns.append(Terms(eps_error, x0_error, nats * len(part)))
-    return Terms(*(torch.stack(each, dim=1) for each in zip(*columns, strict=True)))
+        eps_error, x0_error, nats = (torch.stack(values).mean(0) for values in zip(*drawn, strict=True))
+        columns.append(Terms(eps_error, x0_error, nats * len(level)))
+    return Terms(*(torch.stack(values, dim=1) for values in zip(*columns, strict=True)))

@@ -20,9 +20,9 @@ class UNetConfig:
     """The network's shape.
 
     `attention` names the resolutions, in feature-map pixels, that get self-attention; `groups` are those of every
-    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `initial` weights are given by
-    `training.initial`. `conventions` are torch's, or those of
-    Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`).
+    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `training.initial` gives it its
+    `initial` weights. `conventions` are torch's, or those of Ho et al.'s TensorFlow code, which the checkpoints
+    google/ddpm-* have (`follow_tensorflow`).
     """
 
     channels: int
@@ -154,7 +154,7 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each with attention behind it or none with any."""
+    """The residual blocks of one resolution: all are followed by attention, or none is."""
 
     def __init__(self, resnets: list[ResnetBlock], attention: bool):
         super().__init__()
@@ -168,7 +168,7 @@ class Level(nn.Module):
 
 
 class DownLevel(Level):
-    """A level on the way down: every result is kept for the way up; the last level has no `down`."""
+    """A level on the way down: every result is kept for the way up. The last level has no `down`."""
 
     def __init__(self, resnets: list[ResnetBlock], attention: bool, down: Resample | None):
         super().__init__(resnets, attention)
@@ -186,7 +186,7 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """A level on the way up: each block also sees what was kept on the way down."""
+    """A level on the way up: each block also gets a result from the way down."""
 
     def __init__(self, resnets: list[ResnetBlock], attention: bool, up: Resample | None):
         super().__init__(resnets, attention)
@@ -202,7 +202,7 @@ class UpLevel(Level):
 
 
 class Bottom(nn.Module):
-    """The lowest resolution: attention between two residual blocks, wherever else there is attention."""
+    """The lowest resolution: two residual blocks with attention between them, whatever `attention` says."""
 
     def __init__(self, resnets: list[ResnetBlock]):
         super().__init__()

@@ -80,9 +80,9 @@ def ancestral(
     config: SamplerConfig,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Ho et al. algorithm 2: the chain of equations (6) and (7), one posterior draw a step.
+    """Ho et al. algorithm 2: from noise down to x_0, one draw from the posterior a step, with the mean (13).
 
-    sigma_t^2 is the posterior's (`small`, equation 12) or the step's own beta (`large`). The last step adds no noise.
+    sigma_t^2 is the posterior's (`small`) or the step's own beta (`large`). The last step adds no noise.
     """
     for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
         x0 = predict(xt, t)

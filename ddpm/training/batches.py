@@ -90,7 +90,7 @@ class Batches:
         places = (divmod(place, epoch_images) for place in range(first, first + self.recipe.batch_images))
         return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
 
-    def part(self, step: int, places: range) -> Batch:
+    def micro_batch(self, step: int, places: range) -> Batch:
         """The images at `places` of the batch of `step`, on the device."""
         indices = self.indices(step)[places]
         streams = [numpy_stream(self.seed, "batch", step, place) for place in places]
@@ -113,22 +113,22 @@ class Batches:
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def ahead(self, wanted: Iterable[tuple[int, range]]) -> Iterator[Batch]:
-        """`part` of each; on CUDA the next is made and copied meanwhile, by a thread on a stream of its own."""
+        """The micro-batch of each (step, places); on CUDA a thread makes and copies the next on a stream of its own."""
         if self.side_stream is None:
-            yield from (self.part(step, places) for step, places in wanted)
+            yield from (self.micro_batch(step, places) for step, places in wanted)
             return
         with ThreadPoolExecutor(1) as maker:
             coming: deque[Future[Batch]] = deque()
             for step, places in wanted:
-                coming.append(maker.submit(self._part_aside, self.side_stream, step, places))
+                coming.append(maker.submit(self._made_aside, self.side_stream, step, places))
                 if len(coming) > 1:
                     yield self._taken_from(self.side_stream, coming.popleft().result())
             while coming:
                 yield self._taken_from(self.side_stream, coming.popleft().result())
 
-    def _part_aside(self, side: torch.cuda.Stream, step: int, places: range) -> Batch:
+    def _made_aside(self, side: torch.cuda.Stream, step: int, places: range) -> Batch:
         with torch.cuda.stream(side):
-            return self.part(step, places)
+            return self.micro_batch(step, places)
 
     def _taken_from(self, side: torch.cuda.Stream, batch: Batch) -> Batch:
         """Let the stream that computes wait for the copy, and keep its memory until that has used it."""

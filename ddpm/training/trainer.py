@@ -72,7 +72,7 @@ class TrainState:
         self.losses: list[float] = []
         """The loss of every step so far."""
         self.unread: list[Tensor] = []
-        """This process's part of the losses of the last steps, still on the device."""
+        """The losses of the last steps, of this process's images alone, still on the device."""
 
     def read_losses(self) -> None:
         """Bring the losses to the host; until then they stay on the device, and training needn't wait for it.
@@ -122,7 +122,7 @@ class TrainState:
 
 
 class Trainer:
-    """The steps of one run over `batches`; each process of a distributed run takes its share of each batch.
+    """The steps of one run over `batches`. Of several processes each takes some `micro_batches`, places in the batch.
 
     Raises:
         ValueError: there is a process without a micro-batch, or an epoch without a batch.
@@ -141,8 +141,8 @@ class Trainer:
         if not recipe.epoch_images(len(batches.images)):
             raise ValueError(f"batch_images = {batch} and drop_last leave nothing of {len(batches.images)} images")
         size = config.micro_batch_images or -(-batch // count)
-        self.parts = [range(first, min(first + size, batch)) for first in range(0, batch, size)][rank::count]
-        if not self.parts:
+        self.micro_batches = [range(first, min(first + size, batch)) for first in range(0, batch, size)][rank::count]
+        if not self.micro_batches:
             raise ValueError(f"batch_images = {batch} in micro-batches of {size} can't be shared by {count} processes")
 
     def learning_rate(self, step: int) -> float:
@@ -158,22 +158,22 @@ class Trainer:
     def train_step(self, state: TrainState, batches: Sequence[Batch]) -> None:
         """One optimiser step with the micro-batches of this process."""
         scale = self.recipe.loss_scale(batches[0].x0[0].numel())
-        parts = []
-        for part, batch in zip(self.parts, batches, strict=True):
-            torch.manual_seed(word(self.seed, "dropout", state.step, part.start))
-            more = rank_and_count()[1] > 1 and part is not self.parts[-1]
+        losses = []
+        for places, batch in zip(self.micro_batches, batches, strict=True):
+            torch.manual_seed(word(self.seed, "dropout", state.step, places.start))
+            more = rank_and_count()[1] > 1 and places is not self.micro_batches[-1]
             with state.network.no_sync() if more else nullcontext():  # gradients are exchanged once a step
                 loss = self.losses(state, batch).sum() / self.recipe.batch_images
                 # Processes' gradients are averaged; their sum is wanted.
                 (scale * rank_and_count()[1] * loss).backward()
-            parts.append(loss.detach())
+            losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(state.step)
         state.optimizer.step()
         state.optimizer.zero_grad()
         self.average(state)
-        state.unread.append(torch.stack(parts).sum())
+        state.unread.append(torch.stack(losses).sum())
         state.step += 1
 
     def average(self, state: TrainState) -> None:
@@ -185,7 +185,7 @@ class Trainer:
     def fit(self, state: TrainState) -> Iterator[TrainState]:
         """Train until `total_steps`, yielding after each step."""
         steps = range(state.step, self.total_steps)
-        stream = self.batches.ahead((step, part) for step in steps for part in self.parts)
+        stream = self.batches.ahead((step, places) for step in steps for places in self.micro_batches)
         for _ in steps:
-            self.train_step(state, [next(stream) for _ in self.parts])
+            self.train_step(state, [next(stream) for _ in self.micro_batches])
             yield state

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
-from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, strata
+from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, noise_levels
 from ddpm.evaluation.metrics import Estimate, mean
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
@@ -29,7 +29,7 @@ from stages.shared.images import image_set, open_images, read_index, require_one
 from stages.shared.model import Model, load_model, model_sampling
 
 IMAGES_AT_ONCE = 64
-"""Images taken through the network at once."""
+"""Images of one forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,9 +60,9 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     order = numpy_stream(config.seed, "likelihood: images").permutation(len(opened.array))
     rows = np.sort(order[: config.images])
     labels = labels_of(val_index, model.classes)[rows] if model.classes else None
-    bound, parts = VariationalBound(model.schedule, how.variance), strata(model.schedule, config.bins)
+    bound, runs = VariationalBound(model.schedule, how.variance), noise_levels(model.schedule, config.bins)
     found, priors = [], []
-    with progress(len(rows) * len(parts) * config.draws, "eval", label="held-out images") as bar:
+    with progress(len(rows) * len(runs) * config.draws, "eval", label="held-out images") as bar:
         for start in range(0, len(rows), IMAGES_AT_ONCE):
             ids = rows[start : start + IMAGES_AT_ONCE].tolist()
             x0 = to_model_range(opened.array[ids]).to(device)
@@ -71,14 +71,14 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
             generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
             noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)
             with torch.inference_mode():
-                found.append(measure(bound, denoise, x0, parts, config.draws, generators, noise))
+                found.append(measure(bound, denoise, x0, runs, config.draws, generators, noise))
                 priors.append(bound.prior(x0).cpu())
-    terms = Terms(*(torch.cat(each) for each in zip(*found, strict=True)))
+    terms = Terms(*(torch.cat(batches) for batches in zip(*found, strict=True)))
     bits = terms.nats / np.log(2) / np.prod(model.shape)
     prior = torch.cat(priors) / np.log(2) / np.prod(model.shape)
-    measured = summary(terms, bits, prior, parts)
+    measured = summary(terms, bits, prior, runs)
     write_json(details, measured)
-    by_level = level_table(model, terms, bits, parts)
+    by_level = level_table(model, terms, bits, runs)
     write_csv(levels, by_level)
     figure = figures / "noise_loss.png"
     save_figure(figure, level_figure(by_level))
@@ -111,9 +111,9 @@ def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[
     return denoise
 
 
-def summary(terms: Terms, bits: Tensor, prior: Tensor, parts: list[range]) -> dict[str, Any]:
+def summary(terms: Terms, bits: Tensor, prior: Tensor, runs: list[range]) -> dict[str, Any]:
     """Bits per dimension and where they arise, and equation (14) with t drawn uniformly."""
-    shares = torch.tensor([len(part) for part in parts]) / sum(map(len, parts))
+    fractions = torch.tensor([len(run) for run in runs]) / sum(map(len, runs))
     found: dict[str, Estimate] = {
         "total": mean(prior + bits.sum(1)),
         "prior": mean(prior),
@@ -122,16 +122,16 @@ def summary(terms: Terms, bits: Tensor, prior: Tensor, parts: list[range]) -> di
     }
     return {
         "bits_per_dim": {name: asdict(estimate) for name, estimate in found.items()},
-        "simple_loss": asdict(mean(terms.eps_error @ shares.double())),
+        "simple_loss": asdict(mean(terms.eps_error @ fractions.double())),
     }
 
 
-def level_table(model: Model, terms: Terms, bits: Tensor, parts: list[range]) -> pd.DataFrame:
+def level_table(model: Model, terms: Terms, bits: Tensor, runs: list[range]) -> pd.DataFrame:
     """A row for each run of steps: what the errors are there, means over images with their intervals."""
     rows = []
-    for column, part in enumerate(parts):
-        row: dict[str, float] = {"first_step": part.start, "last_step": part.stop - 1}
-        row["log_snr"] = float(np.mean([2 * model.schedule.half_log_snr(t) for t in part]))
+    for column, run in enumerate(runs):
+        row: dict[str, float] = {"first_step": run.start, "last_step": run.stop - 1}
+        row["log_snr"] = float(np.mean([2 * model.schedule.half_log_snr(t) for t in run]))
         for name, values in {"eps_error": terms.eps_error, "x0_error": terms.x0_error, "bits": bits}.items():
             estimate = mean(values[:, column])
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

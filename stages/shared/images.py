@@ -25,14 +25,14 @@ def image_set(folder: Path, name: str) -> ImageSet:
     return ImageSet(folder / f"{name}.npy", folder / f"{name}.csv")
 
 
-class Images(NamedTuple):
+class PreparedImages(NamedTuple):
     """uint8 `[N, size, size, 3]`, read from disk where it is used, and the name of the preprocessing that made it."""
 
     array: np.ndarray
     preprocessing: str
 
 
-def open_images(path: Path, index: Path) -> Images:
+def open_images(path: Path, index: Path) -> PreparedImages:
     """Open the array PATH, held to its table INDEX.
 
     Raises:
@@ -45,7 +45,7 @@ def open_images(path: Path, index: Path) -> Images:
         raise StageError(
             f"{path} has {len(array)} images, {index} says {len(table)} prepared in {len(kinds)} ways: make both anew"
         )
-    return Images(array, kinds[0])
+    return PreparedImages(array, kinds[0])
 
 
 def read_index(index: Path) -> pd.DataFrame:

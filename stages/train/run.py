@@ -99,8 +99,8 @@ def explained(job: Job, working: WorkingState) -> Iterator[None]:
             raise StageError(f"torch can't compile the network: {reason}; set runtime.compile to false") from None
         if not out_of_memory(error):
             raise
-        part, config = len(job.trainer.parts[0]), job.trainer.config
-        present = config.micro_batch_images or f"empty, which is all {part}"
+        images, config = len(job.trainer.micro_batches[0]), job.trainer.config
+        present = config.micro_batch_images or f"empty, which is all {images}"
         raise StageError(f"out of memory: lower train.micro_batch_images, now {present}") from None
 
 

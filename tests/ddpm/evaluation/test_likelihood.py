@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from ddpm.config import ConfigError
 from ddpm.diffusion.process import posterior
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.evaluation.likelihood import VariationalBound, decoder_nats, measure, strata
+from ddpm.evaluation.likelihood import VariationalBound, decoder_nats, measure, noise_levels
 from ddpm.rng import normal, numpy_stream
 from ddpm.sampling.samplers import ImageNoise
 
@@ -78,7 +78,7 @@ def test_the_end_at_noise_is_a_divergence_too():
 
 @pytest.mark.parametrize(("steps", "count"), [(1000, 20), (1000, 1), (7, 20), (2, 3)])
 def test_strata_have_every_step_once(steps, count):
-    parts = strata(schedule(steps), count)
+    parts = noise_levels(schedule(steps), count)
     assert [t for part in parts for t in part] == list(range(steps))
     assert parts[0] == range(1)
     assert len(parts) <= count + 1
@@ -100,7 +100,7 @@ def test_bound_of_normal_data_is_their_entropy():
     bound = VariationalBound(table, "large")
     generators = [numpy_stream(0, "test t", i) for i in range(256)]
     noise = ImageNoise(0, "test noise", range(256), SHAPE, CPU)
-    found = measure(bound, best(table, std), x0, strata(table, 20), 3, generators, noise)
+    found = measure(bound, best(table, std), x0, noise_levels(table, 20), 3, generators, noise)
     nats = (bound.prior(x0) + found.nats.sum(1)) / x0[0].numel()
     entropy = math.log(std * math.sqrt(2 * math.pi * math.e)) + math.log(255 / 2)
     error = float(nats.std() / 16)
@@ -118,9 +118,9 @@ def test_estimate_is_unbiased():
         generators = [numpy_stream(0, "test t", i) for i in range(200)]
         return measure(bound, denoise, x0, parts, draws, generators, noise).nats.sum(1)
 
-    difference = total(strata(table, 4), 2) - total([range(t, t + 1) for t in range(20)], 1)
+    difference = total(noise_levels(table, 4), 2) - total([range(t, t + 1) for t in range(20)], 1)
     assert abs(float(difference.mean())) < 3 * float(difference.std()) / 200**0.5
-    assert float(difference.std()) < float(total(strata(table, 4), 2).mean())
+    assert float(difference.std()) < float(total(noise_levels(table, 4), 2).mean())
 
 
 def test_one_step_has_no_bound():

@@ -37,8 +37,8 @@ def test_the_rest_of_an_epoch_can_be_dropped() -> None:
 
 def test_a_part_is_a_slice_of_the_batch() -> None:
     """So neither micro-batches nor the number of processes change what is seen."""
-    whole = batches().part(3, range(4))
-    parts = [batches().part(3, places) for places in (range(1), range(1, 4))]
+    whole = batches().micro_batch(3, range(4))
+    parts = [batches().micro_batch(3, places) for places in (range(1), range(1, 4))]
     for index in range(3):
         assert torch.equal(whole[index], torch.cat([part[index] for part in parts]))
 
@@ -46,7 +46,7 @@ def test_a_part_is_a_slice_of_the_batch() -> None:
 def test_pixels_are_the_images_or_their_mirror_images() -> None:
     mirrored = 0
     for step in range(50):
-        batch, real = batches().part(step, range(4)), to_model_range(IMAGES[batches().indices(step)])
+        batch, real = batches().micro_batch(step, range(4)), to_model_range(IMAGES[batches().indices(step)])
         as_is, flipped = ((batch.x0 == x).flatten(1).all(dim=1) for x in (real, real.flip(3)))
         assert (as_is | flipped).all()
         mirrored += int(flipped.sum())
@@ -54,7 +54,7 @@ def test_pixels_are_the_images_or_their_mirror_images() -> None:
 
 
 def test_noise_is_standard_normal() -> None:
-    eps = torch.cat([batches().part(step, range(4)).eps for step in range(100)])
+    eps = torch.cat([batches().micro_batch(step, range(4)).eps for step in range(100)])
     assert float(eps.mean()) == pytest.approx(0, abs=0.02)
     assert float(eps.std()) == pytest.approx(1, abs=0.02)
     assert len(eps.flatten(1).unique(dim=0)) == 400
@@ -64,6 +64,6 @@ def test_noise_is_standard_normal() -> None:
 def test_timesteps_follow_their_law(law: str, share: float) -> None:
     """The share below T / 2, where noise is 3.44 times the signal; P(1.5 z < ln 3.44) = 0.795 for normal z."""
     assert timestep_law(law, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
-    t = torch.cat([batches(timesteps=law).part(step, range(4)).t for step in range(500)])
+    t = torch.cat([batches(timesteps=law).micro_batch(step, range(4)).t for step in range(500)])
     assert 0 <= int(t.min()) < int(t.max()) <= 999
     assert float((t < 500).float().mean()) == pytest.approx(share, abs=0.04)

@@ -101,7 +101,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     parts = start(3, network={"dropout": 0.0}, config={"micro_batch_images": 3})
     run(*whole)
     run(*parts)
-    assert [len(part) for part in parts[0].parts] == [3, 1]
+    assert [len(places) for places in parts[0].micro_batches] == [3, 1]
     assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-4)
 
 
@@ -148,7 +148,7 @@ def test_the_reports_step() -> None:
     model = copy.deepcopy(state.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     for step in range(8):
-        batch = trainer.batches.part(step, range(4))
+        batch = trainer.batches.micro_batch(step, range(4))
         output = model(q_sample(SCHEDULE, batch.x0, batch.t, batch.eps), batch.t)
         optimizer.zero_grad()
         (torch.nn.functional.mse_loss(output, batch.eps, reduction="none").sum() / 1000).backward()
@@ -197,7 +197,7 @@ def test_every_target_and_weighting_is_learnt(target: str) -> None:
 def test_labels_reach_the_network_and_some_are_dropped() -> None:
     labels = np.arange(24) % 3
     trainer, state = start(40, labels=labels, network={"conditional": True, "dropout": 0.0})
-    seen = [trainer.batches.part(step, range(4)) for step in range(200)]
+    seen = [trainer.batches.micro_batch(step, range(4)) for step in range(200)]
     given = np.concatenate([batch.label for batch in seen])
     true = np.concatenate([labels[trainer.batches.indices(step)] for step in range(200)])
     assert set(given[given != true]) == {3}
