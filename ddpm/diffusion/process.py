@@ -1,8 +1,8 @@
 """The forward process, its posterior and the loss: closed forms only, no network, no loop.
 
-The report's equations (1) to (14), number for number, with the place of each. In brackets are the numbers that Ho et al.
-have for the same. alpha_t = 1 - beta_t belongs to one step, also where the report writes a_t; alpha_bar_t is the product
-of alpha up to t; and the 1 - a in the report's (10) is 1 - a_t.
+The report's equations (1) to (14), number for number, with the place of each; Ho et al.'s numbers for the same stand in
+brackets. alpha_t = 1 - beta_t belongs to one step, also where the report writes a_t, and alpha_bar_t is the product of
+alpha up to t. The 1 - a in the report's (10) is 1 - a_t.
 
     (1)  x_t = sqrt(alpha_t) x_{t-1} + sqrt(1 - alpha_t) eps                              `q_step` [2]
     (2)  x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps                          `q_sample` [4]
@@ -16,7 +16,7 @@ of alpha up to t; and the 1 - a in the report's (10) is 1 - a_t.
     (10) the same as a quadratic in x_{t-1}; its two coefficients give sigma^2 and mu     `posterior` [7]
     (11) mu_t = (sqrt(alpha_t) (1 - alpha_bar_{t-1}) x_t + sqrt(alpha_bar_{t-1}) (1 - alpha_t) x_0) / (1 - alpha_bar_t)
                                                                                           `posterior` [7]
-    (12) mu_t = (x_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps_t) / sqrt(alpha_t)       `mean_from_noise` [10]
+    (12) mu_t = (x_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps_t) / sqrt(alpha_t)       (11) with x_0 from (2)
     (13) mu_theta: (12) with the predicted noise eps_theta(x_t, t)                        `samplers.ancestral` [11]
     (14) L_t = E |eps_t - eps_theta(x_t, t)|^2 over t, x_0 and eps_t                      `simple_loss` [14]
 """
@@ -48,13 +48,6 @@ def posterior(schedule: NoiseSchedule, x0: Tensor, xt: Tensor, t: int, s: int) -
     alpha = bar_t / bar_s
     mean = (bar_s**0.5 * (1 - alpha) * x0 + alpha**0.5 * (1 - bar_s) * xt) / (1 - bar_t)
     return mean, (1 - bar_s) / (1 - bar_t) * (1 - alpha)
-
-
-def mean_from_noise(schedule: NoiseSchedule, xt: Tensor, eps: Tensor, t: int) -> Tensor:
-    """The mean of `posterior` at s = t - 1 from x_t and the eps that is in it, equation (12)."""
-    bar = schedule.at(t)
-    alpha = bar / schedule.at(t - 1)
-    return (xt - (1 - alpha) / (1 - bar) ** 0.5 * eps) / alpha**0.5
 
 
 def simple_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The report's equations (1) to (14) against diffusers, closed forms and each other."""
+"""Schedule, forward process, posterior and denoiser against diffusers and closed forms."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ def at(t: int) -> torch.Tensor:
 
 
 def test_linear_schedule_at_published_values() -> None:
-    """Equations (3) and (4); alpha_bar_T = 4.04e-5 is Ho et al.'s."""
+    """alpha_bar_T = 4.04e-5 is Ho et al.'s."""
     assert SCHEDULE.beta[[0, -1]].tolist() == [1e-4, 0.02]
     assert SCHEDULE.at(999) == pytest.approx(4.0358e-5, rel=1e-4)
     assert SCHEDULE.at(-1) == 1
@@ -64,7 +64,7 @@ def test_single_steps_add_up_to_the_closed_form() -> None:
 
 
 def test_q_sample_is_diffusers_at_every_t() -> None:
-    """Equations (2) and (5)."""
+    """Equation (2)."""
     oracle = DDPMScheduler(**ORACLE)
     x0, eps = noises(2)
     for t in range(1000):
@@ -73,7 +73,7 @@ def test_q_sample_is_diffusers_at_every_t() -> None:
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ancestral_step_is_diffusers_at_every_t(variance: str) -> None:
-    """Equations (6), (7), (10) to (13): the mean from eps, and either variance."""
+    """Equation (13), the mean from eps, and either variance."""
     oracle = DDPMScheduler(**ORACLE, variance_type=f"fixed_{variance}")
     xt, eps = (tensor.double() for tensor in noises(2))
 
@@ -92,7 +92,7 @@ def test_ancestral_step_is_diffusers_at_every_t(variance: str) -> None:
 
 
 def test_posterior_is_bayes_rule() -> None:
-    """Equations (10) to (12): q(x_{t-1} | x_t, x_0) from the two Gaussians (1) and (2), multiplied."""
+    """Equation (4): q(x_{t-1} | x_t, x_0) from the two Gaussians (5) and (6), multiplied."""
     x0, xt = (tensor.double() for tensor in noises(2))
     for t in (1, 10, 500, 999):
         beta, before = float(SCHEDULE.beta[t]), SCHEDULE.at(t - 1)
@@ -105,7 +105,7 @@ def test_posterior_is_bayes_rule() -> None:
 
 
 def test_bound_term_is_the_simple_loss_with_a_weight() -> None:
-    """Equations (8), (9), (13), (14): the KL of a step is a weight times |eps - eps_hat|^2."""
+    """The KL of a step is a weight times |eps - eps_hat|^2, equation (14)."""
     x0, eps, guess = (tensor.double() for tensor in noises(3))
     for t in (1, 100, 999):
         beta, bar = float(SCHEDULE.beta[t]), SCHEDULE.at(t)
