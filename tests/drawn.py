@@ -44,7 +44,9 @@ def write_set(path: Path, images: np.ndarray) -> None:
     """Write an array and its table, whose keys are those of digits."""
     np.save(path.with_suffix(".npy"), images.astype(np.uint8))
     table = pd.DataFrame({"row": range(len(images)), "key": [f"0{i}" for i in range(len(images))]})
-    table.assign(category="church", preprocessing=PREPROCESSING.name).to_csv(path.with_suffix(".csv"), index=False)
+    table.assign(category="church", label=0, preprocessing=PREPROCESSING.name).to_csv(
+        path.with_suffix(".csv"), index=False
+    )
 
 
 def write_duplicates(path: Path, *pairs: tuple[int, str, int]) -> None:

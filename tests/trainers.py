@@ -1,6 +1,7 @@
 """Processes that run the stage `train`, of a small network on a few drawn churches."""
 
 import os
+import resource
 import runpy
 import socket
 import sys
@@ -12,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 from drawn import PREPROCESSING as RECIPE  # noqa: F401
 from drawn import churches, write_images  # noqa: F401
 
@@ -56,6 +58,12 @@ def _main(folder: Path, out: Path, environment: dict[str, str], stderr: Path, be
 
 def nothing() -> None:
     """Do nothing."""
+
+
+def allow_little_memory() -> None:
+    """Let this process take 600 MiB more than it has."""
+    limit = psutil.Process().memory_info().vms + (600 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 class Trainers:

@@ -11,14 +11,12 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from conftest import WriteParams
 from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
+from drawn import churches, unseen, write_duplicates, write_set
 from safetensors.torch import load_file, save_file
-from test_evaluation_stages import FIGURES
-from test_rank_stage import OUTPUTS, unseen, write, write_duplicates
+from support import WriteParams
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
-from trainers import churches
 
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig
@@ -37,7 +35,6 @@ from tools import export, import_diffusers
 from tools.diffusers_names import CONVENTIONS, FIXED
 
 SIZE, STEPS = 32, 40
-ENDS = {"": ".npy", "_index": ".csv"}
 
 
 def network(**changes: Any) -> UNet:
@@ -187,8 +184,8 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **shape).eval()
     write_as_google(unet, Path("theirs"))
     import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
-    write(Path("train"), churches())
-    write(Path("val"), unseen())
+    write_set(Path("train"), churches())
+    write_set(Path("val"), unseen())
     write_duplicates(Path("duplicates.csv"))
     write_safetensors(Path("backbone"), backbone, {"net": "alex"})
 
@@ -196,12 +193,13 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
         x, t = torch.randn(2, 3, 48, 48), torch.tensor([3, 977])
         assert torch.allclose(loaded(Path("theirs.safetensors")).network(x, t), unet(x, t).sample, atol=1e-5)
 
-    sample.main(Path("theirs.safetensors"), changes={})
-    sets = {f"{name}{kind}": Path(f"{name}{end}") for name in ("train", "val") for kind, end in ENDS.items()}
-    interpolate.main(Path("theirs.safetensors"), backbone=Path("backbone"), changes={}, **sets)
-    ours = [Path("samples.npy"), Path("samples.csv"), *sets.values()]
-    rank.main(*ours, Path("duplicates.csv"), Path("backbone"), *map(Path, OUTPUTS))
-    evaluate.main(*ours, Path("backbone"), Path("evaluate.json"), *(Path(f"{name}.png") for name in FIGURES))
+    here: dict[str, Any] = {"images": Path(), "samples": Path()}
+    compared = {**here, "backbone": Path("backbone"), "figures": Path("figures")}
+    tables = {"neighbours": Path("neighbours.csv"), "distances": Path("distances.csv")}
+    sample.main(Path("theirs.safetensors"), changes={}, **here)
+    interpolate.main(Path("theirs.safetensors"), changes={}, **compared)
+    rank.main(**compared, **tables, details=Path("rank.json"))
+    evaluate.main(**compared, details=Path("evaluate.json"))
     assert len(json.loads(Path("interpolate.json").read_text())["noise"]) > 1
     assert len(pd.read_csv("neighbours.csv")) == 12
     assert json.loads(Path("evaluate.json").read_text())["samples"]["kid_alexnet"]["n"] == 12

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WriteParams
+from drawn import PREPROCESSING, churches
 from PIL import Image
+from support import WriteParams
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from trainers import RECIPE, churches
 
 from ddpm.config import parse
 from ddpm.networks.unet import UNet, UNetConfig
@@ -51,14 +51,13 @@ def folder(tmp_path: Path, write_params: WriteParams, backbone: dict[str, Tensor
 
 def write_index(path: Path, count: int, **columns: list[str]) -> None:
     """The last image stands first in the table."""
-    table = {"row": range(count - 1, -1, -1), "category": "church", "label": 0, "recipe": RECIPE.name}
+    table = {"row": range(count - 1, -1, -1), "category": "church", "label": 0, "preprocessing": PREPROCESSING.name}
     pd.DataFrame(table).assign(**columns).to_csv(path, index=False)
 
 
 def evaluated(folder: Path, out: str) -> dict:
-    inputs = [folder / f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
-    figures = [folder / out / f"{name}.png" for name in FIGURES]
-    evaluate.main(*inputs, folder / "backbone.safetensors", folder / out / "evaluate.json", *figures)
+    written = {"details": folder / out / "evaluate.json", "figures": folder / out}
+    evaluate.main(samples=folder, images=folder, backbone=folder / "backbone.safetensors", **written)
     return json.loads((folder / out / "evaluate.json").read_text())
 
 
@@ -74,7 +73,7 @@ def test_samples_and_real_images_are_measured_alike(folder: Path) -> None:
     assert (time["classes"], time["samples"]["covered"]) == (2, 2)
     assert time["accuracy"]["value"] == 1
     assert time["samples"]["distance"] == {"value": 0, "low": 0, "high": time["samples"]["distance"]["high"], "n": 8}
-    assert all(Image.open(folder / "a" / f"{name}.png").width == 1080 for name in FIGURES)
+    assert all(Image.open(folder / "a" / f"{name}.png").width == 792 for name in FIGURES)
     assert evaluated(folder, "b") == found
     assert all(path.read_bytes() == (folder / "b" / path.name).read_bytes() for path in (folder / "a").iterdir())
 
@@ -118,16 +117,16 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "recipe": {"target": "v"},
         "diffusion": {"steps": 100, "schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
         "size": 48,
-        "image_recipe": RECIPE.name,
+        "image_recipe": PREPROCESSING.name,
         "classes": classes,
     }
     write_safetensors(folder / "model" / "ema_0.99.safetensors", tensors, settings)
 
 
 def bounded(folder: Path, out: str) -> tuple[dict, pd.DataFrame]:
-    outputs = [folder / out / name for name in ("likelihood.json", "noise_loss.csv", "noise_loss.png")]
-    likelihood.main(folder / "model", folder / "val.npy", folder / "val.csv", *outputs)
-    return json.loads(outputs[0].read_text()), pd.read_csv(outputs[1])
+    details, levels = folder / out / "likelihood.json", folder / out / "noise_loss.csv"
+    likelihood.main(folder / "model", images=folder, details=details, levels=levels, figures=folder / out)
+    return json.loads(details.read_text()), pd.read_csv(levels)
 
 
 @pytest.mark.parametrize("classes", [[], ["tower", "church"]])

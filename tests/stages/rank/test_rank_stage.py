@@ -7,36 +7,25 @@ import runpy
 import socket
 import sys
 from contextlib import closing
-from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import WriteParams
+from drawn import churches, unseen, write_duplicates, write_set
 from PIL import Image
+from support import WriteParams
 from torch import Tensor
-from trainers import RECIPE, churches
 
 from ddpm.config import ConfigError
-from ddpm.drawing.scenes import draw_scene
-from ddpm.pictures.resizing import resize
 from stages.kit.errors import StageError
 from stages.rank import stage as rank
-from stages.rank.sets import Sets, open_sets
+from stages.rank.sets import open_sets
 from stages.shared.formats import write_safetensors
 
 SMALL = {"rank.pairs": 20, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
-INPUTS = [f"{name}.{kind}" for name in ("samples", "train", "val") for kind in ("npy", "csv")]
-INPUTS += ["duplicates.csv", "backbone.safetensors"]
 OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
-
-
-@cache
-def unseen() -> np.ndarray:
-    """60 churches that are in no training set, uint8 `[60, 48, 48, 3]`."""
-    return np.stack([resize(np.asarray(draw_scene(0, "church", "val", i).image), RECIPE) for i in range(60)])
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
@@ -51,38 +40,28 @@ def planted() -> np.ndarray:
     return np.stack([exact, flipped[:, ::-1], right, down, jpeg(encoded), np.clip(bright * 1.02, 0, 255).round()])
 
 
-def write(path: Path, images: np.ndarray) -> None:
-    """An array and its table."""
-    np.save(path.with_suffix(".npy"), images.astype(np.uint8))
-    table = pd.DataFrame({"row": range(len(images)), "key": [f"0{i}" for i in range(len(images))]})
-    table.assign(category="church", preprocessing=RECIPE.name).to_csv(path.with_suffix(".csv"), index=False)
-
-
-def write_duplicates(path: Path, *pairs: tuple[int, str, int]) -> None:
-    """Near duplicates: row in training, split and row of its duplicate."""
-    columns = ["key", "category", "other_split", "other_key", "other_category"]
-    rows = [(f"0{row}", "church", split, f"0{other}", "church") for row, split, other in pairs]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, write_params: WriteParams, backbone: dict[str, Tensor]) -> Path:
     """48 training and 48 held-out churches; of 12 samples the first six are copies."""
     write_params(SMALL)
-    write(tmp_path / "samples", np.concatenate([planted(), unseen()[48:54]]))
-    write(tmp_path / "train", churches())
-    write(tmp_path / "val", unseen()[:48])
+    write_set(tmp_path / "samples", np.concatenate([planted(), unseen()[48:54]]))
+    write_set(tmp_path / "train", churches())
+    write_set(tmp_path / "val", unseen()[:48])
     write_duplicates(tmp_path / "duplicates.csv")
     write_safetensors(tmp_path / "backbone.safetensors", backbone, {"net": "alex"})
     return tmp_path
 
 
-def paths(folder: Path, out: str) -> list[Path]:
-    return [folder / name for name in INPUTS] + [folder / out / name for name in OUTPUTS]
+def options(folder: Path, out: str) -> dict[str, Path]:
+    """Those of the stage, with images and samples in `folder` and all outputs in the folder `out`."""
+    files = dict(zip(("neighbours", "details", "distances"), OUTPUTS, strict=False))
+    written = {name: folder / out / file for name, file in files.items()}
+    backbone = folder / "backbone.safetensors"
+    return {"samples": folder, "images": folder, "backbone": backbone, **written, "figures": folder / out}
 
 
 def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
-    said = rank.main(*paths(folder, "out"))
+    said = rank.main(**options(folder, "out"))
     assert said.startswith("LPIPS of the best 6: 0.000 to 0.")
     table = pd.read_csv(folder / "out" / "neighbours.csv").sort_values("sample").reset_index(drop=True)
     assert table["flagged"].tolist() == [1] * 6 + [0] * 6
@@ -107,15 +86,15 @@ def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
 
 def test_of_samples_that_all_are_copies_none_is_offered(folder: Path, write_params: WriteParams) -> None:
     write_params({**SMALL, "rank.best": 2})
-    write(folder / "samples", churches()[:3])
-    rank.main(*paths(folder, "out"))
+    write_set(folder / "samples", churches()[:3])
+    rank.main(**options(folder, "out"))
     assert json.loads((folder / "out" / "rank.json").read_text())["best_unseen"] == {"n": 0}
 
 
 def test_near_duplicates_are_told_apart(folder: Path) -> None:
     """Training images 7 and 9 repeat 2; 11 is held out as well, as row 40."""
     write_duplicates(folder / "duplicates.csv", (7, "train", 2), (9, "train", 2), (11, "val", 40), (99, "train", 2))
-    sets = opened(folder)
+    sets = open_sets(folder, folder, seed=0)
     assert sets.group[[2, 7, 9, 11]].tolist() == [2, 2, 2, 11]
     assert 40 not in sets.held_out
     assert len(sets.held_out) == 47
@@ -123,17 +102,12 @@ def test_near_duplicates_are_told_apart(folder: Path) -> None:
     assert len(sets.left_out) == 45
 
 
-def opened(folder: Path) -> Sets:
-    samples, train, val = ((folder / f"{name}.npy", folder / f"{name}.csv") for name in ("samples", "train", "val"))
-    return open_sets(samples, train, val, folder / "duplicates.csv", seed=0)
-
-
 def test_the_second_neighbour_is_no_duplicate_of_the_first(folder: Path) -> None:
     images = churches().copy()
     images[[20, 30]] = images[0] + np.uint8(1)
-    write(folder / "train", images)
+    write_set(folder / "train", images)
     write_duplicates(folder / "duplicates.csv", (20, "train", 0), (30, "train", 0))
-    rank.main(*paths(folder, "out"))
+    rank.main(**options(folder, "out"))
     first = pd.read_csv(folder / "out" / "neighbours.csv").set_index("sample").loc[0]
     assert first["neighbour"] == 0
     assert first["second_neighbour"] not in (20, 30)
@@ -143,25 +117,23 @@ def test_the_second_neighbour_is_no_duplicate_of_the_first(folder: Path) -> None
 def _main(folder: Path, out: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.update(environment)
-    sys.argv = ["rank", *map(str, paths(folder, out))]
+    sys.argv = ["rank", *(word for name, path in options(folder, out).items() for word in (f"--{name}", str(path)))]
     runpy.run_module("stages.rank", run_name="__main__", alter_sys=True)
 
 
 def test_two_processes_write_what_one_writes(folder: Path, processes: ForkServerContext) -> None:
-    write(folder / "train", np.concatenate([churches(), churches() // 2, 255 - churches()]))  # more than one block
+    write_set(folder / "train", np.concatenate([churches(), churches() // 2, 255 - churches()]))  # more than one block
     with closing(socket.socket()) as unused:
         unused.bind(("127.0.0.1", 0))
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused.getsockname()[1]), "WORLD_SIZE": "2"}
-    started = [
-        processes.Process(target=_main, args=(folder, "two", {**where, "RANK": number, "LOCAL_RANK": number}))
-        for number in ("0", "1")
-    ]
+    two = [{**where, "RANK": number, "LOCAL_RANK": number} for number in ("0", "1")]
+    calls = [("one", {}), *(("two", environment) for environment in two)]
+    started = [processes.Process(target=_main, args=(folder, *call)) for call in calls]
     for process in started:
         process.start()
-    rank.main(*paths(folder, "one"))
     for process in started:
         process.join()
-    assert [process.exitcode for process in started] == [0, 0]
+    assert [process.exitcode for process in started] == [0, 0, 0]
     one, two = ({name: (folder / out / name).read_bytes() for name in OUTPUTS} for out in ("one", "two"))
     assert one == two
 
@@ -169,7 +141,7 @@ def test_two_processes_write_what_one_writes(folder: Path, processes: ForkServer
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"rank.best": 13}, StageError, "rank.best = 13: .*samples.npy has 12 samples"),
+        ({"rank.best": 13}, StageError, "rank.best = 13: .* has 12 samples"),
         ({"rank.flag_rate": 0.0}, ConfigError, "rank.flag_rate = 0.0: input should be greater than 0"),
         ({"rank.input_size": 8}, ConfigError, "rank.input_size = 8: input should be greater than or equal to 32"),
     ],
@@ -179,11 +151,11 @@ def test_what_cannot_be_ranked_is_one_line(
 ) -> None:
     write_params({**SMALL, **change})
     with pytest.raises(error, match=message):
-        rank.main(*paths(folder, "out"))
+        rank.main(**options(folder, "out"))
     assert not (folder / "out").exists()
 
 
 def test_too_few_images_are_refused(folder: Path) -> None:
-    write(folder / "val", unseen()[:2])
+    write_set(folder / "val", unseen()[:2])
     with pytest.raises(StageError, match=r"val.npy: 2 images, near duplicates not counted; rank needs 3"):
-        rank.main(*paths(folder, "out"))
+        rank.main(**options(folder, "out"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, WriteParams
+from support import REPOSITORY, WriteParams
 from trainers import SMALL, Trainers, arguments
 
 from stages.shared.formats import read_safetensors
@@ -95,9 +95,10 @@ def test_an_error_of_the_first_process_ends_all_and_is_said_once(trainers: Train
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         codes, stderr = trainers.run_two()
+    announced, line = stderr.splitlines()
     assert codes == [1, 1]
-    assert stderr.count("\n") == 1
-    assert "another process is training the same run" in stderr
+    assert announced.endswith("float32, 2 processes, 1 thread each")
+    assert "another process is training the same run" in line
 
 
 def test_more_processes_than_micro_batches_are_refused(

