@@ -20,7 +20,7 @@ from trainers import SMALL, Trainers
 from stages.weights.stage import obtain
 
 PHOTOS = REPOSITORY.parent / "shared" / "data"
-LONGEST_FIRST = ("docs", "experiments", "photos", "classes", "parameters", "remote", "shells", "traced")
+LONGEST_FIRST = ("docs", "parameters", "experiments", "photos", "classes", "remote")
 """Groups of tests that take a minute and more, so that no worker begins with one when the others are done."""
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import REPOSITORY
 from dvc.cli import parse_args
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from ruamel.yaml import YAML
+from support import REPOSITORY
 
 from benchmarks._clone import Clone, variables
 from docs.generate import MODEL, SECTIONS, comments, generated
@@ -121,6 +121,7 @@ def little(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("docs")
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_commands_run(page: str, little: Clone) -> None:
     """Those of a page, in their order; what they change stays for the next page, as for a reader."""
@@ -168,7 +169,7 @@ def test_comments_are_found_by_their_keys() -> None:
 
 
 def test_the_architecture_has_the_graph_of_the_readme() -> None:
-    """Which tests/test_pipeline.py holds to `dvc dag`."""
+    """Which tests/pipeline/test_pipeline.py holds to `dvc dag`."""
     readme, architecture = (REPOSITORY / name for name in ("README.md", "docs/architecture.md"))
     graph = re.search(r"^```mermaid\n.*?^```$", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert graph

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, WriteParams
-from test_train_stage import allow_little_memory
-from trainers import RECIPE, SMALL, Trainers, arguments, write_images
+from drawn import PREPROCESSING, write_images
+from support import REPOSITORY, WriteParams
+from trainers import SMALL, Trainers, allow_little_memory, arguments
 
 from benchmarks._clone import Clone, variables
+from stages.kit.runtime import PORTABLE
 from stages.shared import download as _download
 
 PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -34,6 +35,9 @@ def is_quoted(line: str) -> bool:
 @pytest.fixture
 def fail(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch) -> Fail:
     """Run a stage, as `python -m stages.NAME` does, to the error that it ends with."""
+
+    for name, value in PORTABLE.items():  # which the stage sets for good
+        monkeypatch.setenv(name, value)
 
     def run(stage: str, changes: dict[str, Any], *words: Path | str) -> str:
         write_params({"runtime.threads": 1, **changes})
@@ -56,7 +60,7 @@ def test_wrong_parameters(fail: Fail, changes: dict[str, Any]) -> None:
 
 def test_attention_on_no_level(fail: Fail, tmp_path: Path) -> None:
     np.save(tmp_path / "train.npy", np.zeros((8, 64, 64, 3), np.uint8))
-    table = pd.DataFrame({"row": range(8), "category": "church", "label": 0, "recipe": RECIPE.name})
+    table = pd.DataFrame({"row": range(8), "category": "church", "label": 0, "preprocessing": PREPROCESSING.name})
     table.to_csv(tmp_path / "train.csv", index=False)
     assert is_quoted(fail("train", {}, *arguments(tmp_path)))
 
@@ -67,9 +71,9 @@ def test_no_network(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(_download, "SECOND", 0.0)
-    assert is_quoted(fail("weights", {}, tmp_path / "backbone.safetensors"))
-    source, table = {"data": "lsun", "sources.lsun.urls": [NOWHERE]}, REPOSITORY / "stages" / "lsun.csv"
-    assert is_quoted(fail("fetch", source, table, tmp_path / "lmdb", tmp_path / "factors.csv"))
+    assert is_quoted(fail("weights", {}, "--backbone", "backbone.safetensors"))
+    source, table = {"data": "lsun", "sources.lsun.urls": [NOWHERE]}, REPOSITORY / "stages" / "fetch" / "lsun.csv"
+    assert is_quoted(fail("fetch", source, "--published", table, "--lmdb", "lmdb", "--factors", "factors.csv"))
 
 
 def test_divergence(fail: Fail, tmp_path: Path) -> None:
@@ -89,7 +93,7 @@ def test_two_trainers(trainers: Trainers, tmp_path: Path) -> None:
     [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert is_quoted(trainers.run("two")[1].strip())
+        assert is_quoted(trainers.run("two")[1].splitlines()[-1])
 
 
 def test_an_unknown_override(tmp_path: Path) -> None:
