@@ -34,6 +34,8 @@ SAMPLERS = {
     "ddim": "DDIM",
     "native": "the model's own",
 }
+SHOWN = ("lerp_ancestral", "lerp_ddim", "slerp_ddim", "slerp_native")
+"""Methods in the figure: the report's, both paths without step noise, and the model's own sampler."""
 
 
 def main(
@@ -175,9 +177,8 @@ def ends_and_middle(values: Tensor) -> dict[str, float]:
 
 
 def noise_rows(noise: Mapping[str, Drawn], found: Mapping[str, Any], config: InterpolateConfig) -> Figure:
-    """Few methods for the first pairs: the first path with the first sampler, the last path with the others."""
-    first, *rest = config.samplers
-    few = [f"{config.paths[0]}_{first}", *(f"{config.paths[-1]}_{sampler}" for sampler in rest)]
+    """The methods `SHOWN` for the first pairs, or the first few where none of these is asked for."""
+    few = [name for name in SHOWN if name in noise] or list(noise)[: len(SHOWN)]
     rows = [(name, pair) for pair in range(min(config.shown, config.pairs)) for name in few]
     images = np.stack([noise[name].images[pair] for name, pair in rows])
     labels = [label(name, found) for name, _ in rows]

@@ -77,7 +77,7 @@ def _real(name: str, colour: str, images: Images, shown: Sequence[tuple[int, int
         name,
         colour,
         [images[row][:, ::-1] if mirrored else images[row] for row, mirrored, _ in shown],
-        [f"image {row}{', mirrored' if mirrored else ''}\n{number}" for row, mirrored, number in shown],
+        [f"image {row}\n{number}" + ("\nmirrored" if mirrored else "") for row, mirrored, number in shown],
     )
 
 
@@ -85,7 +85,7 @@ def _draw(axes: Sequence[Axes], row: Row) -> None:
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    axes[0].set_ylabel(row.name, color=row.colour)
+    axes[0].set_ylabel(row.name, color=row.colour, fontsize=8)
     for axis, image, note in zip(axes, row.images, row.notes, strict=False):  # a selection may be short
         axis.imshow(image, interpolation="nearest")
         axis.set_xlabel(note, color=row.colour, fontsize=8)

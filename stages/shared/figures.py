@@ -32,8 +32,8 @@ REPORT = "#2e8b57"
 DPI = 110
 """Pixels per inch of plots, and `PICTURE_DPI` of figures made of images: Git keeps these files."""
 PICTURE_DPI = 100
-CELL = 0.62
-"""Width of an image in a strip, in inches: nine of them with a label are as wide as half a page of 1,400 pixels."""
+CELL, MARGIN = 0.6, 1.35
+"""Widths in inches, of an image in a strip and of the rows' labels: nine images take half a page of 1,400 pixels."""
 
 
 def save_figure(path: Path, figure: Figure, dpi: int = DPI) -> None:
@@ -50,7 +50,7 @@ def strip_figure(
     gaps = np.full(count, 0.05)
     gaps[group::group] += 0.25 if group > 1 else 0
     height = count + gaps.sum()
-    margin = 1.2 if rows else 0.05
+    margin = MARGIN if rows else 0.05
     figure = Figure(figsize=(width * CELL + margin, height * CELL + 0.3))
     left, top = margin / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight()
     cell = (1 - left) / width, top / height
