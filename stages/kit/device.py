@@ -6,8 +6,7 @@ import sys
 import torch
 
 from ddpm.config import ConfigError
-from ddpm.processes import rank_and_count
-from stages.kit.launch import first_process
+from stages.kit.launch import first_process, process_count
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
 
@@ -40,7 +39,7 @@ def announce(stage: str, device: torch.device, precision: torch.dtype) -> None:
         return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     instructions = f" ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else ""
-    processes, threads = rank_and_count()[1], torch.get_num_threads()
+    processes, threads = process_count(), torch.get_num_threads()
     said = [counted(processes, "process", "processes"), counted(threads, "thread", "threads")]
     each = " each" if processes > 1 else ""
     number_format = str(precision).removeprefix("torch.")

@@ -23,6 +23,11 @@ def in_group() -> bool:
     return all(name in os.environ for name in GROUP) and os.environ["WORLD_SIZE"] != "1"
 
 
+def process_count() -> int:
+    """How many processes a launcher has started for this stage."""
+    return int(os.environ["WORLD_SIZE"]) if in_group() else 1
+
+
 def first_process() -> bool:
     """Whether this is the process that prints and writes: the only one, or the first of its group."""
     return not in_group() or os.environ["RANK"] == "0"

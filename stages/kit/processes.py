@@ -1,6 +1,5 @@
 """The processes of a distributed run, as torchrun starts them: they begin, fail and end together."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import torch.distributed as dist
 
 from ddpm.config import ConfigError
 from stages.kit.errors import StageError
-from stages.kit.launch import first_process
+from stages.kit.launch import GROUP, first_process, process_count
 
 PATIENCE = timedelta(days=1)
 """How long one waits for another that is at work; that one has ended is noticed at once."""
@@ -24,7 +23,7 @@ def distributed() -> Iterator[None]:
     Raises:
         StageError: they don't find each other, or one of them ends.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if process_count() == 1:
         yield
         return
     try:
@@ -32,7 +31,7 @@ def distributed() -> Iterator[None]:
         dist.init_process_group(backend, timeout=PATIENCE)
     except (ValueError, dist.DistError) as error:
         reason = str(error).splitlines()[0]
-        raise StageError(f"WORLD_SIZE is set, but not as torchrun sets the environment: {reason}") from None
+        raise StageError(f"{', '.join(GROUP)} are set, but not as torchrun sets them: {reason}") from None
     try:
         yield
     except RuntimeError as error:

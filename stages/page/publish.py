@@ -4,18 +4,31 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from stages.kit.files import replacing
 from stages.page.sheets import Sheet
 
-LOSSLESS = ("samples",)
-"""Pictures whose every pixel counts."""
 PLOTS = ("nearest", "kid", "precision_recall", "diversity", "colours", "factors", "noise_loss")
 """Figures of lines and words, which PNG compresses best."""
-PICTURES = ("data", "forward", "reverse", "interpolation", "interpolation_real", "best")
-"""Figures made of images, which are published as JPEG: DVC and browsers show it, and it takes a third of PNG."""
+PICTURES = (
+    "samples.png",
+    "best.jpg",
+    "interpolation.jpg",
+    "interpolation_real.webp",
+    "data.webp",
+    "forward.webp",
+    "reverse.webp",
+)
+"""Figures made of images: samples to the pixel, two as JPEG because `dvc plots` shows no WebP, which is smaller."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {".png": {}, ".jpg": {"quality": 80}, ".webp": {"quality": 75, "method": 4}}
+"""How Pillow writes each format."""
+GRIDS = ("samples", "data")
+"""Pictures whose size grows with that of the images."""
+WIDEST = 680
+"""Pixels: two pictures of this width stand side by side on a page of 1,400. Wider grids are reduced to it."""
 
 
 @dataclass(frozen=True)
@@ -27,29 +40,36 @@ class Figure:
 
 
 def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
-    """Copy the figures that the stages have DRAWN into `folder`; by name."""
+    """Fill `folder` anew with the figures that the stages have DRAWN; by name."""
+    shutil.rmtree(folder, ignore_errors=True)
     figures = {}
-    for name in LOSSLESS + PLOTS:
+    for name in PLOTS:
         target = folder / f"{name}.png"
         with replacing(target) as temporary:
             shutil.copyfile(drawn / target.name, temporary)
         figures[name] = figure_of(target)
-    for name in PICTURES:
-        target = folder / f"{name}.jpg"
-        with Image.open(drawn / f"{name}.png") as picture, replacing(target) as temporary:
-            picture.convert("RGB").save(temporary, "jpeg", quality=88, subsampling=0)
-        figures[name] = figure_of(target)
+    for target in map(folder.joinpath, PICTURES):
+        with Image.open(drawn / f"{target.stem}.png") as picture:
+            if target.stem in GRIDS:
+                picture.thumbnail((WIDEST, WIDEST))
+            write_picture(target, picture)
+        figures[target.stem] = figure_of(target)
     return figures
+
+
+def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:
+    """Write each sheet as `<name>_sheet.webp` into `folder`."""
+    for name, sheet in sheets.items():
+        write_picture(folder / f"{name}_sheet.webp", sheet.picture)
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write `picture` in the format that the name of `path` ends in."""
+    with replacing(path) as temporary:
+        picture.convert("RGB").save(temporary, path.suffix[1:].replace("jpg", "jpeg"), **OPTIONS[path.suffix])
 
 
 def figure_of(path: Path) -> Figure:
     """The figure in the file `path`, whose folder lies beside the page."""
     with Image.open(path) as picture:
         return Figure(f"{path.parent.name}/{path.name}", picture.size)
-
-
-def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:
-    """Write each sheet as `<name>_sheet.webp` into `folder`."""
-    for name, sheet in sheets.items():
-        with replacing(folder / f"{name}_sheet.webp") as temporary:
-            sheet.picture.convert("RGB").save(temporary, "webp", quality=80, method=4)

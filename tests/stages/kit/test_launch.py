@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.kit.launch import GROUP, first_process, in_group
+from stages.kit.launch import GROUP, first_process, in_group, process_count
 
 ROOT = Path(__file__).parents[3]
 TWO = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -27,6 +27,7 @@ def test_a_process_group_has_all_of_its_variables(monkeypatch, missing):
             monkeypatch.setenv(name, value)
     assert in_group() == (missing is None)
     assert first_process() == (missing is not None)
+    assert process_count() == (2 if missing is None else 1)
 
 
 def test_a_group_of_one_is_none(monkeypatch):
