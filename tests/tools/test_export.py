@@ -217,7 +217,7 @@ def test_missing_weights_are_not_made_up(written: Any, tmp_path: Path) -> None:
 
 def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
     file = written()
-    metrics = {"evaluate": {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}}
+    metrics = {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     export.main(file, tmp_path / "out", metrics=tmp_path / "metrics.json")
     text = (tmp_path / "out/README.md").read_text()
