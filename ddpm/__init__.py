@@ -9,5 +9,15 @@ Symbols, everywhere in this package:
     v           sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022, arXiv:2202.00512)
     *_images, *_steps, *_epochs   counts of what they name
 
-Nothing here reads a file or prints.
+Packages:
+
+    pictures    photographs to pixels: decoding, resizing, duplicates
+    drawing     the embedded data set of drawn buildings
+    networks    the U-Net, and the number format it computes in
+    diffusion   noise schedule, forward process, and the denoiser with its loss
+    sampling    from noise to images: time steps, samplers, interpolation
+    training    batches, recipe and training step; `report`: what only the report's own code does
+    evaluation  LPIPS, distances between sets, nearest neighbours, copies, the variational bound
+
+`config`, `images`, `processes` and `rng` are used by all of them. Nothing here reads a file or prints.
 """

@@ -20,7 +20,7 @@ from stages.kit.progress import progress
 from stages.shared.model import Model, Sampling, sampling
 
 IMAGES_AT_ONCE = 64
-"""Images in flight at once."""
+"""Images sampled at once."""
 
 ITERATIONS = 2
 """Of each step of the inversion: with 2 the default model's x_T has the norm of noise, from 3 on it is longer."""

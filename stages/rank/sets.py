@@ -12,7 +12,7 @@ from stages.shared.arrays import ArrayFile
 from stages.shared.images import DUPLICATES, image_set, open_alike, read_index
 
 FEWEST = 3
-"""Images without which there is nothing to tell."""
+"""Fewest images of a set for which distances are reported."""
 
 
 class Sets(NamedTuple):

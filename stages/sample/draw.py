@@ -26,7 +26,7 @@ from stages.shared.formats import write_npy, write_npy_header
 from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
 
 CHUNK_IMAGES = 64
-"""Images in flight at once. Who draws a chunk doesn't change it, so the number of processes changes no byte."""
+"""Images sampled at once and kept in one file. Which process draws a chunk changes no byte of it."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +91,23 @@ def require_classes(model: Model, config: SampleConfig) -> None:
 
 
 def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
-    """Draw the images that `folder` lacks, each process its share; the files of all, in order."""
+    """Draw the images that `folder` lacks, each process some of them; return the files of all chunks, in order."""
     count = drawing.config.count
-    parts = (range(first, min(first + CHUNK_IMAGES, count)) for first in range(0, count, CHUNK_IMAGES))
-    chunks = {folder / f"{ids.start}-{ids.stop}.npy": ids for ids in parts}
+    ranges = (range(first, min(first + CHUNK_IMAGES, count)) for first in range(0, count, CHUNK_IMAGES))
+    chunks = {folder / f"{ids.start}-{ids.stop}.npy": ids for ids in ranges}
     missing = from_first([file for file in chunks if not file.exists()])
     if first_process() and len(missing) < len(chunks):
         left = sum(len(chunks[file]) for file in missing)
         print(f"sample: continues: {count - left} of {count} images are drawn", file=sys.stderr)
     rank, processes = rank_and_count()
-    own = {file: chunks[file] for file in missing[rank::processes]}
-    evaluations = sum(map(len, own.values())) * drawing.how.sampler.evaluations
+    to_draw = {file: chunks[file] for file in missing[rank::processes]}
+    evaluations = sum(map(len, to_draw.values())) * drawing.how.sampler.evaluations
     with together(), progress(evaluations, "eval", label="sample") as bar:
 
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
             bar.update(len(xt))
 
-        for file, ids in own.items():
+        for file, ids in to_draw.items():
             write_npy(file, drawing.images(ids, on_step))
     return list(chunks)
 
