@@ -1,13 +1,15 @@
 """What the stage `page` reads, made up: numbers, arrays and figures whose words on the page are known."""
 
 import hashlib
+import json
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
-from stages.page.publish import LOSSLESS, PICTURES, PLOTS
+from stages.page.publish import PICTURES, PLOTS
+from stages.page.stage import main
 from stages.shared.formats import write_safetensors
 
 MINUS = "\N{MINUS SIGN}"
@@ -153,8 +155,33 @@ def write_arrays(folder):
 
 
 def write_figures(folder):
-    """A picture of noise for each figure that the stages draw."""
+    """A picture of coloured clouds for each figure that the stages draw."""
     folder.mkdir(exist_ok=True)
-    for index, name in enumerate(LOSSLESS + PLOTS + PICTURES):
-        pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 90, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.png")
+    for index, name in enumerate([*PLOTS, *(name.partition(".")[0] for name in PICTURES)]):
+        pixels = np.random.default_rng(index).integers(0, 256, (5, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((90, 40 + index)).save(folder / f"{name}.png")
+
+
+def build_page(folder, details=None, quality=None):
+    """Write the stage's inputs into `folder`, with changes to details and benchmark, run it; the folder `reports`."""
+    (folder / "details").mkdir(exist_ok=True)
+    for stage, values in {**DETAILS, **(details or {})}.items():
+        (folder / "details" / f"{stage}.json").write_text(json.dumps(values))
+    (folder / "loss.csv").write_text("epoch,step,loss,learning_rate\n5,1250,0.2,0.001\n10,2500,0.1,0.0001\n")
+    (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "ema.safetensors").write_bytes(WEIGHTS)
+    write_arrays(folder)
+    write_figures(folder / "figures")
+    main(
+        details=folder / "details",
+        figures=folder / "figures",
+        losses=folder / "loss.csv",
+        model=folder / "model",
+        images=folder / "images",
+        samples=folder / "samples",
+        neighbours=folder / "neighbours.csv",
+        quality=folder / "quality.json",
+        reports=folder / "reports",
+    )
+    return folder / "reports"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from stages.kit.params import MAPS, SCALARS, Params
+from stages.page.findings import flagged, measured
 
 MACHINE = ("runtime",)
 """Parameters that change no result, and that differ from machine to machine."""
@@ -19,11 +20,7 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
     samples to their nearest training image, the number of samples flagged as copies, the last training loss.
     """
     samples, rank = details["evaluate"]["samples"], details["rank"]
-    kid, precision, recall = (
-        next(value for name, value in samples.items() if name.startswith(metric))  # whose features, the page says
-        for metric in ("kid", "precision", "recall")
-    )
-    copies = rank["copies"]["samples"]
+    kid, precision, recall = (measured(samples, metric) for metric in ("kid", "precision", "recall"))
     return {
         "kid": kid["value"],
         "kid_low": kid["low"],
@@ -31,7 +28,7 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
         "precision": precision["value"],
         "recall": recall["value"],
         "lpips6": rank["best"]["mean"],
-        "copies": round(copies["value"] * copies["n"]),
+        "copies": flagged(rank["copies"]),
         "loss": details["train"]["loss"]["last_tenth"],
     }
 

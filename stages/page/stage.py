@@ -10,6 +10,7 @@ from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
 from stages.page.curves import loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline
+from stages.page.findings import findings
 from stages.page.publish import figure_of, publish, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
@@ -43,25 +44,27 @@ def main(
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
-    measured = json.loads(quality.read_text(encoding="utf-8"))
+    benchmark = json.loads(quality.read_text(encoding="utf-8"))
     published = reports / "figures"
     shown = publish(figures, published)
-    for name, figure in {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(measured)}.items():
+    for name, figure in {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(benchmark)}.items():
         save_figure(published / f"{name}.png", figure)
         shown[name] = figure_of(published / f"{name}.png")
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     files = [train.array, val.array, *sorted(model.iterdir()), drawn.array]
+    run = described(params)
     facts = {
         **told,
-        "quality": measured,
-        "same_weights": measured["weights"] in map(digest, model.glob("*.safetensors")),
+        **run,
+        "findings": findings(told, run, benchmark),
+        "quality": benchmark,
+        "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
         "figures": shown,
         "report_best": REPORT_BEST_SIX,
         "factors": FACTORS,
         "estimates": list(estimates(told)),
         "digests": [(path.as_posix(), digest(path)) for path in files],
         **moving(params, images, samples, neighbours),
-        **described(params),
     }
     publish_sheets(facts["sheets"], published)
     page = reports / "index.html"

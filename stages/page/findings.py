@@ -1,0 +1,109 @@
+"""What the page says of its numbers: each condition of a sentence has a name here, and the templates ask for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+CHANNELS = ("red", "green", "blue")
+DRIFTS = ("mean", "std", "saturated")
+UNIFORM_BITS = 8
+"""Bits per dimension of a distribution that knows nothing of images."""
+GOOD_ACCURACY = 0.9
+"""Of a classifier; with less, what it says of samples is blurred."""
+NOISE = 0.001
+"""With less than this proportion of the image's variance left, x_T is as good as pure noise."""
+
+
+def findings(details: Mapping[str, Any], run: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
+    """All findings by name, from the stages' `details`, the `run` as `facts.described` has it, and the benchmark."""
+    return {
+        **of_data_and_model(details, run),
+        **of_selection(details["rank"], run),
+        **of_evaluation(details["evaluate"]),
+        **of_benchmark(quality, run),
+    }
+
+
+def of_data_and_model(details: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, bool]:
+    """Duplicates, the end of the forward process, the middle of the report's interpolation, the bound."""
+    train, noise = details["extract"]["train"], details["interpolate"]["noise"]
+    found = [*train["duplicates_in_training"].values(), *train["duplicates_held_out"].values()]
+    report = noise.get("lerp_ancestral")
+    return {
+        "duplicates": sum(found) > 0,
+        "ends_in_noise": run["alpha_bar_end"] < NOISE,
+        "midpoint_farther": report is not None and report["nearest_training"]["midpoint_difference"]["low"] > 0,
+        "bound_above_uniform": details["likelihood"]["bits_per_dim"]["total"]["value"] > UNIFORM_BITS,
+    }
+
+
+def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """How near samples are to training images, and which are flagged as copies."""
+    samples, held_out, unseen, copies = rank["samples"], rank["held_out"], rank["best_unseen"], rank["copies"]
+    params = run["params"]
+    return {
+        "comparable_with_report": params["data"] == "lsun" and params["extract"]["size"] == 48,
+        "samples_nearer": samples["median"] < held_out["median"],
+        "best_nearer_than_any": rank["best"]["min"] < held_out["min"],
+        "nearer_than_pairs": samples["mean"] < rank["real_pairs"]["mean"],
+        "flagged": flagged(copies),
+        "flagged_if_real": copies["rate"] * copies["samples"]["n"],
+        "unseen_are_good": unseen["n"] > 0 and unseen["max"] <= held_out["max"],
+    }
+
+
+def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """What the metrics of the samples leave no doubt of."""
+    samples, real, factors = evaluate["samples"], evaluate["real"], evaluate.get("factors", {})
+    diversity, of_real = samples["diversity_lpips"], real["diversity_lpips"]
+    return {
+        "kid_above_zero": measured(samples, "kid")["low"] > 0,
+        "less_diverse": diversity["high"] < of_real["low"],
+        "more_diverse": diversity["low"] > of_real["high"],
+        "colours_off": {"samples": colours_off(samples), "real": colours_off(real)},
+        "differing_factors": [name for name, factor in factors.items() if factor["samples"]["distance"]["low"] > 0],
+        "poor_factors": [
+            {
+                "name": name,
+                "mistaken": 100 * (1 - factor["accuracy"]["value"]),
+                "says_nothing": factor["accuracy"]["low"] <= factor["majority"],
+            }
+            for name, factor in factors.items()
+            if factor["accuracy"]["low"] < GOOD_ACCURACY
+        ],
+    }
+
+
+def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows that the page speaks of, and how they compare."""
+    rows, pick, sampling = quality["rows"], quality["pick"], run["sampling"]
+    how = ("sampler", "steps", "spacing")
+    reference = next(row for row in rows if row["kid_difference"] is None)
+    picked = next(row for row in rows if all(row[key] == pick[key] for key in how))
+    difference, times = picked["kid_difference"], (reference["seconds"], picked["seconds"])
+    same_run = quality["model"] == run["params"]["model"] and quality["timed_images"] == 64
+    report_way = reference["sampler"] == "ancestral" and reference["steps"] == 1000
+    return {
+        "reference": reference,
+        "picked": picked,
+        "none_is_faster": picked is reference,
+        "unnoticed": (difference["high"] - difference["low"]) / 2 if difference else None,
+        "times_as_fast": round(times[0]["median"] / times[1]["median"]) if all(times) else None,
+        "drawn_as_picked": all(sampling[key] == picked[key] for key in how),
+        "report_seconds": times[0]["median"] if same_run and report_way and times[0] else None,
+    }
+
+
+def measured(values: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """The estimate of `metric` among `values`, whose names go on with the network that the features come from."""
+    return next(value for name, value in values.items() if name.startswith(metric))
+
+
+def flagged(copies: Mapping[str, Any]) -> int:
+    """How many of the samples are flagged as copies."""
+    return round(copies["samples"]["value"] * copies["samples"]["n"])
+
+
+def colours_off(values: Mapping[str, Any]) -> int:
+    """In how many of the nine intervals of colour drift 0 does not lie."""
+    drifts = [values["colour_drift"][name][channel] for name in DRIFTS for channel in CHANNELS]
+    return sum(drift["low"] > 0 or drift["high"] < 0 for drift in drifts)
