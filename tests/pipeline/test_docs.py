@@ -37,6 +37,7 @@ LITTLE = [
     "interpolate.steps=2",
     "likelihood.images=16",
     "likelihood.bins=4",
+    "rank.pairs=50",
 ]
 """What makes the default profile quick; a command of the documentation may change it."""
 
@@ -166,11 +167,3 @@ def test_every_parameter_has_a_meaning() -> None:
 def test_comments_are_found_by_their_keys() -> None:
     text = "a: 1  # one\nb:\n  c:  # list\n  - x\n  d:\n    e: 2   # two\n  f: 3\ng: 4 # four\n"
     assert comments(text) == {"a": "one", "b.c": "list", "b.d.e": "two", "g": "four"}
-
-
-def test_the_architecture_has_the_graph_of_the_readme() -> None:
-    """Which tests/pipeline/test_pipeline.py holds to `dvc dag`."""
-    readme, architecture = (REPOSITORY / name for name in ("README.md", "docs/architecture.md"))
-    graph = re.search(r"^```mermaid\n.*?^```$", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert graph
-    assert graph[0] in architecture.read_text(encoding="utf-8")

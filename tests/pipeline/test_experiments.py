@@ -43,7 +43,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Iterator[Cl
         while (status := clone.dvc("queue", "status")).count("Success") < 2:
             assert "Failed" not in status, clone.dvc("queue", "logs", "seed-1")
             assert time.monotonic() < end, status
-            time.sleep(2)
+            time.sleep(5)
     finally:
         clone.dvc("queue", "stop", "--kill")
     assert workspace(clone) == before

@@ -38,7 +38,7 @@ def test_an_override_changes_one_line_of_params_yaml(tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_the_graph(tmp_path: Path) -> None:
-    assert Clone(tmp_path).dvc("dag", "--md").strip() in (REPOSITORY / "README.md").read_text()
+    assert Clone(tmp_path).dvc("dag", "--md").strip() in (REPOSITORY / "docs" / "architecture.md").read_text()
 
 
 @in_order

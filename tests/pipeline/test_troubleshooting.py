@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import re
 import runpy
 import subprocess
@@ -18,6 +19,7 @@ from support import REPOSITORY, WriteParams
 from trainers import SMALL, Trainers, allow_little_memory, arguments
 
 from benchmarks._clone import Clone, variables
+from stages.kit import runtime
 from stages.kit.runtime import PORTABLE
 from stages.shared import download as _download
 
@@ -56,6 +58,19 @@ def fail(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch) -> Fail:
 )
 def test_wrong_parameters(fail: Fail, changes: dict[str, Any]) -> None:
     assert is_quoted(fail("sample", changes, "model"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no AVX2 to lack")
+def test_a_processor_without_avx2(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu sse4_2 avx\n")
+    monkeypatch.setattr(runtime, "CPUINFO", tmp_path / "cpuinfo")
+    assert is_quoted(fail("train", {}))
+
+
+@pytest.mark.parametrize("launcher", ["no-such-launcher -n 2", "torchrun 'unbalanced"])
+def test_no_such_launcher(fail: Fail, monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
+    monkeypatch.setenv("DDPM_LAUNCH", launcher)
+    assert is_quoted(fail("train", {}))
 
 
 def test_attention_on_no_level(fail: Fail, tmp_path: Path) -> None:
