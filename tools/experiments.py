@@ -1,56 +1,61 @@
 """The experiments of this checkout as a table, the lowest KID first: `python -m tools.experiments`."""
 
+import json
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
-import dvc.api
-from dvc.exceptions import DvcException
-
-from stages.kit.params import MAPS, SCALARS
+import pandas as pd
 
 WIDTH = 120
 """Columns of a terminal."""
-HEADINGS = ("experiment", "KID, 95 % interval", "precision", "recall", "LPIPS", "copies", "loss", "changed parameters")
+NUMBERS = {"kid": 4, "kid_low": 4, "kid_high": 4, "precision": 2, "recall": 2, "lpips6": 3, "copies": 0, "loss": 4}
+"""The metrics in the order of the columns, and their decimal places."""
 
 
-def changed(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
-    """The parameters in which an experiment differs from `base`, as `-S` takes them; not what its machine decides."""
-    names = [name for name in row if name.partition(".")[0] in SCALARS + MAPS and not name.startswith("runtime.")]
-    return ", ".join(f"{name}={shown(row[name])}" for name in names if row[name] != base.get(name))
+def revisions(shown: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and data of the workspace, of HEAD and of each experiment, from what `dvc exp show --json` prints."""
+    for baseline in shown:
+        rev, data = baseline["rev"], baseline.get("data") or {}
+        yield rev if rev == "workspace" else f"HEAD ({baseline.get('name') or rev[:7]})", data
+        for experiment in baseline.get("experiments") or []:
+            last = experiment["revs"][0]
+            yield last.get("name") or last["rev"][:7], last.get("data") or {}
 
 
-def shown(value: Any) -> str:
-    """A parameter's value, whole numbers without a point."""
-    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+def parameters(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that change results, by their dotted names."""
+    values = data.get("params", {}).get("params.yaml", {}).get("data", {})
+    flat = pd.json_normalize(values).iloc[0].to_dict() if values else {}
+    return {str(name): value for name, value in flat.items() if not str(name).startswith("runtime.")}
 
 
-def cells(row: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """One line of the table; a dash for numbers that an experiment does not have."""
-    name = row["Experiment"] or row["rev"]
-    if row.get("kid") is None:
-        return [name, *"-" * 6, changed(row, base)]
-    kid = "{kid:.4f} [{kid_low:.4f}, {kid_high:.4f}]".format(**row)
-    formats = {"precision": ".2f", "recall": ".2f", "lpips6": ".3f", "copies": ".0f", "loss": ".4f"}
-    return [name, kid, *(format(row[key], digits) for key, digits in formats.items()), changed(row, base)]
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of what `dvc.api.exp_show` gives; `rows` has the workspace first and the commit second."""
-    base = next((row for row in rows if row["rev"] != "workspace"), rows[0])
-    best_first = sorted(rows, key=lambda row: (row.get("kid") is None, row.get("kid")))
-    lines = [list(HEADINGS), *(cells(row, base) for row in best_first)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in text)
+def table(shown: Sequence[Mapping[str, Any]]) -> str:
+    """The table of what `dvc exp show --json` prints; parameters are compared with those of HEAD."""
+    rows = dict(revisions(shown))
+    head = next(parameters(data) for name, data in rows.items() if name.startswith("HEAD"))
+    numbers = [data.get("metrics", {}).get("reports/metrics.json", {}).get("data", {}) for data in rows.values()]
+    frame = pd.DataFrame(numbers, list(rows), list(NUMBERS), float).sort_values("kid", kind="stable")
+    digits = {name: f"{{:.{places}f}}".format for name, places in NUMBERS.items()}
+    heading, *lines = frame.rename_axis(columns="experiment").to_string(na_rep="-", formatters=digits).splitlines()
+    text = [f"{heading}  changed parameters"]
+    for name, line in zip(frame.index, lines, strict=True):
+        own = parameters(rows[name])
+        changes = ", ".join(f"{key}={value}" for key, value in own.items() if value != head.get(key))
+        first, *more = wrap(changes, WIDTH - len(line) - 2) or [""]
+        text += [f"{line}  {first}".rstrip(), *(f"{'':{len(line)}}  {rest}" for rest in more)]
+    return "\n".join(text)
 
 
 def main() -> None:
     """Print the table of the checkout in the working directory."""
-    try:
-        print(table(dvc.api.exp_show()))
-    except DvcException as error:
-        sys.exit(f"experiments: error: {error}")
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"experiments: error: {done.stderr.strip().splitlines()[0].removeprefix('ERROR: ')}")
+    print(table(json.loads(done.stdout)))
 
 
 if __name__ == "__main__":

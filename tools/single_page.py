@@ -34,7 +34,7 @@ def main() -> None:
     """Write the page that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tools.single_page", description=main.__doc__)
     parser.add_argument("page", type=Path, nargs="?", default=Path("reports/index.html"), help="(%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("out/page.html"), help="(%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("out/ddpm-church.html"), help="(%(default)s)")
     arguments = parser.parse_args()
     try:
         text = single_page(arguments.page)

@@ -1,31 +1,84 @@
-"""The table of experiments."""
+"""The table of experiments, of a small repository with real ones."""
 
-from tools.experiments import WIDTH, table
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-METRICS = {
-    "kid": 0.0345, "kid_low": 0.021, "kid_high": 0.0503, "precision": 0.734375, "recall": 0.859375,
-    "lpips6": 0.0523, "copies": 0.0, "loss": 0.0823,
-}  # fmt: skip
-COMMIT = {"Experiment": None, "rev": "main", **METRICS, "seed": 0.0, "runtime.threads": 2.0, "data/lmdb": "0123"}
-WORKSPACE = {**COMMIT, "rev": "workspace", "runtime.threads": 1.0}
+import pytest
+from support import REPOSITORY
+
+STAGE = """
+import json, pathlib, ruamel.yaml
+seed = ruamel.yaml.YAML(typ="safe").load(pathlib.Path("params.yaml"))["seed"]
+numbers = {"kid": 0.03 - seed / 100, "kid_low": -0.01, "kid_high": 0.0512345, "precision": 0.734375, "recall": 0.859375,
+           "lpips6": 0.0523, "copies": seed, "loss": 0.00823}
+pathlib.Path("reports").mkdir(exist_ok=True)
+pathlib.Path("reports/metrics.json").write_text(json.dumps(numbers))
+"""
+GRAPH = """
+stages:
+  page:
+    cmd: python stage.py
+    params: [seed, models]
+    metrics: [reports/metrics.json: {cache: false}]
+"""
+PARAMS = "seed: 0\nmodels: {tiny: {recipe: {learning_rate: 0.0012, ema_decays: [0.9, 0.99]}}}\nruntime: {threads: 2}\n"
+FAR = "models.tiny.recipe.ema_decays=[0.5,0.75,0.875,0.9375]"
 
 
-def test_the_best_comes_first_with_what_was_changed():
-    better = {**COMMIT, "Experiment": "better", "kid": 0.01, "copies": 3.0, "seed": 5.0, "data/lmdb": "4567"}
-    lines = table([WORKSPACE, COMMIT, better]).splitlines()
-    assert [line.split()[0] for line in lines] == ["experiment", "better", "workspace", "main"]
-    assert lines[1].split() == [
-        "better", "0.0100", "[0.0210,", "0.0503]", "0.73", "0.86", "0.052", "3", "0.0823", "seed=5"
-    ]  # fmt: skip
-    assert lines[2].endswith("0.0823"), "neither the machine nor the data's hash is a changed parameter"
+def environment():
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    who = {f"GIT_{role}_{key}": "a@b" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+    return {**os.environ, **who, "PATH": path, "PYTHONPATH": str(REPOSITORY), "DVC_NO_ANALYTICS": "1"}
 
 
-def test_an_experiment_without_numbers_comes_last():
-    queued = {"Experiment": "queued", "rev": "queued", "kid": None, "seed": 1.0}
-    last = table([WORKSPACE, COMMIT, queued]).splitlines()[-1]
-    assert last.split() == ["queued", *"-" * 6, "seed=1"]
+def run(folder, *command):
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True).stdout
 
 
-def test_a_terminal_is_wide_enough():
-    long = {**COMMIT, "Experiment": "a", "models.tiny.recipe.learning_rate": 0.001, "sample.spacing": "x" * 80}
-    assert max(map(len, table([WORKSPACE, COMMIT, long]).splitlines())) == WIDTH
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """HEAD; an experiment that differs in two parameters; one in the queue; a workspace that no stage has seen yet."""
+    folder = tmp_path_factory.mktemp("experiments")
+    for name, text in {"stage.py": STAGE, "dvc.yaml": GRAPH, "params.yaml": PARAMS}.items():
+        (folder / name).write_text(text)
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "dvc", "init", "-q")
+    run(folder, "dvc", "repro", "-q")
+    run(folder, "git", "add", ".")
+    run(folder, "git", "commit", "-q", "-m", "first")
+    changes = [word for change in ("seed=2", "models.tiny.recipe.learning_rate=0.5", FAR) for word in ("-S", change)]
+    run(folder, "dvc", "exp", "run", "-q", "-n", "better", *changes)
+    run(folder, "git", "checkout", "-q", ".")
+    run(folder, "dvc", "exp", "run", "-q", "--queue", "-n", "waiting", "-S", "seed=7")
+    (folder / "params.yaml").write_text(PARAMS.replace("threads: 2", "threads: 1"))
+    return folder
+
+
+def test_the_best_comes_first_with_what_was_changed(repository):
+    heading, *lines = run(repository, sys.executable, "-m", "tools.experiments").splitlines()
+    names = ["experiment", "kid", "kid_low", "kid_high", "precision", "recall", "lpips6", "copies", "loss"]
+    assert heading.split() == [*names, "changed", "parameters"]
+    rows = [line.split() for line in lines]
+    first = ["better", "0.0100", "-0.0100", "0.0512", "0.73", "0.86", "0.052", "2", "0.0082", "seed=2,"]
+    assert rows[0] == [*first, "models.tiny.recipe.learning_rate=0.5,"]
+    assert "".join(word for row in rows[1:-3] for word in row) == FAR.replace(" ", "")
+    same = ["0.0300", "-0.0100", "0.0512", "0.73", "0.86", "0.052", "0", "0.0082"]
+    assert rows[-3:] == [["workspace", *same], ["HEAD", "(main)", *same], ["waiting", *"-" * 8, "seed=7"]]
+    assert max(map(len, [heading, *lines])) <= 120
+
+
+def test_metrics_fit_into_a_terminal(repository):
+    shown = run(repository, "dvc", "metrics", "show")
+    assert len(json.loads((repository / "reports" / "metrics.json").read_text())) == 8
+    assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_elsewhere_it_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "tools.experiments"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("experiments: error: you are not inside of a DVC repository")
+    assert done.stderr.count("\n") == 1

@@ -2,19 +2,19 @@
 
 import base64
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
+from page_inputs import build_page
 from support import REPOSITORY
 
 
 @pytest.fixture
-def reports(tmp_path):
-    """The committed page."""
-    shutil.copytree(REPOSITORY / "reports", tmp_path / "reports")
-    return tmp_path / "reports"
+def reports(write_params, tmp_path):
+    """A page with all that lies beside it."""
+    write_params({})
+    return build_page(tmp_path)
 
 
 def single_page(folder, *arguments):
@@ -26,9 +26,11 @@ def single_page(folder, *arguments):
 def test_one_file_holds_every_picture_and_refers_to_none(reports, tmp_path):
     done = single_page(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"out/page.html: \d\.\d MB, needs no other file\n", done.stdout)
-    text = (tmp_path / "out" / "page.html").read_text()
-    assert "figures/" not in re.sub(r"<(p|td|code|pre)\b.*?</\1>", "", text, flags=re.DOTALL)
+    assert re.fullmatch(r"out/ddpm-church.html: \d\.\d MB, needs no other file\n", done.stdout)
+    text = (tmp_path / "out" / "ddpm-church.html").read_text()
+    references = re.findall(r"""(?:src|href|srcset)="([^"#]*)|url\(([^)]*)""", text)
+    assert len(references) > 15
+    assert all("".join(reference).startswith("data:") for reference in references)
     held = [base64.b64decode(data) for data in re.findall(r"data:image/\w+;base64,([\w+/=]+)", text)]
     assert {path.read_bytes() for path in (reports / "figures").iterdir()} == set(held)
 
