@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Each command of the environment starts others by name: dvc starts python, for one.
 repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-help:  ## list the targets
+help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 .venv/installed: requirements.lock
@@ -16,26 +16,26 @@ help:  ## list the targets
 	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
 	touch $@
 
-repro: .venv/installed  ## set up, then run every stage that is out of date
+repro: .venv/installed  ## set up the environment, run every stage that is out of date, name the page
 	dvc repro
 	@python -m tools.summary reports/metrics.json reports/index.html
 
-test: .venv/installed  ## set up, then check style and types and run all tests
+test: .venv/installed  ## set up the environment, check style and types, run all tests
 	ruff check .
 	ruff format --check .
 	mypy
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-lint: .venv/installed  ## mend and format what can be
+lint: .venv/installed  ## set up the environment, fix style, format the code
 	ruff check --fix .
 	ruff format .
 
-lock:  ## resolve pyproject.toml anew into requirements.lock
+lock:  ## write requirements.lock anew from pyproject.toml
 	$(PYTHON) -m venv --clear .cache/lock
 	.cache/lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.cache/lock/bin/python -m pip install --quiet --group dev .
 	.cache/lock/bin/python -m pip freeze --all --exclude pip --exclude ddpm-church | \
 		sed -E 's/^((nvidia|cuda)-[^=]*|triton)==.*/& ; sys_platform == "linux"/' > requirements.lock
 
-clean:  ## remove the environment, caches and working state; data and reports stay
+clean:  ## remove .venv and .cache (downloads and states of training too); data and reports stay
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots
