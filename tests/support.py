@@ -21,6 +21,7 @@ CHANGES = (
     "interpolate.steps=2",
     "likelihood.images=8",
     "likelihood.bins=4",
+    "rank.pairs=50",
     "runtime.threads=1",
 )
 SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
