@@ -18,8 +18,7 @@ NUMBERS = {"kid": 4, "kid_low": 4, "kid_high": 4, "precision": 2, "recall": 2, "
 def revisions(shown: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Name and data of the workspace, of HEAD and of each experiment, from what `dvc exp show --json` prints."""
     for baseline in shown:
-        rev, data = baseline["rev"], baseline.get("data") or {}
-        yield rev if rev == "workspace" else f"HEAD ({baseline.get('name') or rev[:7]})", data
+        yield "workspace" if baseline["rev"] == "workspace" else "HEAD", baseline.get("data") or {}
         for experiment in baseline.get("experiments") or []:
             last = experiment["revs"][0]
             yield last.get("name") or last["rev"][:7], last.get("data") or {}
@@ -35,7 +34,7 @@ def parameters(data: Mapping[str, Any]) -> dict[str, Any]:
 def table(shown: Sequence[Mapping[str, Any]]) -> str:
     """The table of what `dvc exp show --json` prints; parameters are compared with those of HEAD."""
     rows = dict(revisions(shown))
-    head = next(parameters(data) for name, data in rows.items() if name.startswith("HEAD"))
+    head = parameters(rows["HEAD"])
     numbers = [data.get("metrics", {}).get("reports/metrics.json", {}).get("data", {}) for data in rows.values()]
     frame = pd.DataFrame(numbers, list(rows), list(NUMBERS), float).sort_values("kid", kind="stable")
     digits = {name: f"{{:.{places}f}}".format for name, places in NUMBERS.items()}

@@ -70,7 +70,7 @@ def test_plots_lay_experiments_over_each_other(swept: Clone) -> None:
         "reports/rank/distances.csv": "distance",
         "quality against time": "kid",
     }
-    assert {name for name in plots if not name.endswith(".png")} == set(curves)
+    assert {name for name in plots if not name.endswith((".png", ".jpg"))} == set(curves)
     for name, column in curves.items():
         (plot,) = plots[name]
         rows = plot["content"]["data"]["values"]

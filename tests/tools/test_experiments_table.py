@@ -66,7 +66,7 @@ def test_the_best_comes_first_with_what_was_changed(repository):
     assert rows[0] == [*first, "models.tiny.recipe.learning_rate=0.5,"]
     assert "".join(word for row in rows[1:-3] for word in row) == FAR.replace(" ", "")
     same = ["0.0300", "-0.0100", "0.0512", "0.73", "0.86", "0.052", "0", "0.0082"]
-    assert rows[-3:] == [["workspace", *same], ["HEAD", "(main)", *same], ["waiting", *"-" * 8, "seed=7"]]
+    assert rows[-3:] == [["workspace", *same], ["HEAD", *same], ["waiting", *"-" * 8, "seed=7"]]
     assert max(map(len, [heading, *lines])) <= 120
 
 
