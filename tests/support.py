@@ -24,8 +24,13 @@ CHANGES = (
     "rank.pairs=50",
     "runtime.threads=1",
 )
-SMOKE = tuple(word for change in CHANGES for word in ("-S", change))
-"""Options of `dvc exp run` for the quickest run of the whole pipeline."""
+
+
+def smoke_options(*changes: str) -> list[str]:
+    """Those of `dvc exp run` for the quickest run of the whole pipeline, but for `changes` such as `"epochs=1"`."""
+    values = dict(change.split("=", 1) for change in [*CHANGES, *changes])
+    return [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
+
 
 WriteParams = Callable[[dict[str, Any]], None]
 

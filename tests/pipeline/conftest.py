@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, SMOKE, STAGES, made_once
+from support import REPOSITORY, STAGES, made_once, smoke_options
 
 from benchmarks._clone import Clone
 
@@ -15,7 +15,7 @@ def run_smoke(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "pipeline" / "trace"))
         patch.setenv("DDPM_TRACE", str(folder / TRACE))
-        assert sorted(Clone(folder / "clone").ran("exp", "run", *SMOKE)) == sorted(STAGES)
+        assert sorted(Clone(folder / "clone").ran("exp", "run", *smoke_options())) == sorted(STAGES)
 
 
 @pytest.fixture(scope="session")

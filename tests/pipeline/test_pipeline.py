@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
-from support import REPOSITORY, SMOKE
+from support import REPOSITORY, smoke_options
 
 from benchmarks._clone import Clone
 
@@ -72,6 +72,7 @@ def test_code_that_changes_no_output_runs_nothing(clone: Clone) -> None:
 @in_order
 @pytest.mark.slow
 def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
+    clone.commit("smoke run")
     sampled = ["evaluate", "page", "rank", "sample"]
     trained = sorted([*sampled, "interpolate", "likelihood", "train"])
     sampler = ["-S", "sample.sampler=dpmpp_2m", "-S", "sample.steps=5"]
@@ -108,7 +109,7 @@ def test_runs_can_be_compared_in_120_columns(clone: Clone) -> None:
     ],
 )
 def test_a_wrong_parameter_fails_in_one_line(clone: Clone, change: str, message: str) -> None:
-    found = clone.dvc("exp", "run", "--temp", *SMOKE, "-S", change, fails=True)
+    found = clone.dvc("exp", "run", "--temp", *smoke_options(change), fails=True)
     assert message in found
     assert "Traceback" not in found
 
