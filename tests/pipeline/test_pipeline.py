@@ -88,7 +88,7 @@ def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
 def test_runs_can_be_compared_in_120_columns(clone: Clone) -> None:
     shown = json.loads(clone.dvc("metrics", "show", "--json"))[""]["data"]
     assert shown["reports/metrics.json"]["data"].keys() == METRICS
-    assert set(clone.dvc("metrics", "diff").split()) >= METRICS
+    assert set(clone.dvc("metrics", "diff").split()) >= {"kid", "lpips6"}  # of the eight, those that differ
     assert "sample.steps" in clone.dvc("params", "diff")
     for command in (("metrics", "show"), ("metrics", "diff"), ("params", "diff")):
         assert max(map(len, clone.dvc(*command).splitlines())) <= 120, command
