@@ -13,14 +13,13 @@ import pytest
 from drawn import write_images
 from lsun_server import Server
 from ruamel.yaml import YAML
-from support import REPOSITORY, WriteParams
+from support import PHOTOS, REPOSITORY, WriteParams
 from torch import Tensor
 from trainers import SMALL, Trainers
 
 from stages.weights.stage import obtain
 
-PHOTOS = REPOSITORY.parent / "shared" / "data"
-LONGEST_FIRST = ("docs", "parameters", "experiments", "photos", "classes", "remote")
+LONGEST_FIRST = ("docs", "parameters", "experiments", "classes", "remote")
 """Groups of tests that take a minute and more, so that no worker begins with one when the others are done."""
 
 

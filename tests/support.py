@@ -11,6 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PHOTOS = REPOSITORY.parent / "shared" / "data"
+"""LMDBs of real photographs, which not every machine has."""
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
 CHANGES = (
     "data=smoke",

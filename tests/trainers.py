@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from drawn import PREPROCESSING as RECIPE  # noqa: F401
-from drawn import churches, write_images  # noqa: F401
 
 SMALL = {
     "model": "smoke",
