@@ -74,7 +74,7 @@ def built(encoding: str, records: int) -> Path:
 
 def ours(filter_name: str, folder: Path, scratch: Path) -> float:
     """What the stage does with training images; the seconds that the search for duplicates takes of it."""
-    config = ExtractConfig(size=SIZE, geometry="center_crop", filter=filter_name, max_bad_fraction=0.0, dedupe="report")
+    config = ExtractConfig(size=SIZE, geometry="center_crop", filter=filter_name, max_bad_fraction=0.0, dedupe="keep")
     target = scratch / "train.npy"
     table = extract([Lmdb(lmdb_path(folder, "church_outdoor", "train"), "church", 0)], target, config, "train")
     write_csv(scratch / "train.csv", table)

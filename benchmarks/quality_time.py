@@ -1,6 +1,6 @@
 """Quality against time: samplers and numbers of steps with the model of the last run.
 
-Run `python -m benchmarks.quality_time` after `dvc repro`. It writes `benchmarks/quality_time.json`, which the report
+Run `python -m benchmarks.quality_time` after `dvc repro`. It writes `benchmarks/quality_time.json`, which the page
 shows, and prints the same as a table. `--only quality` and `--only timing` do half of it each, the second for the rows
 that the first has written, because times want the machine for themselves and KID doesn't. Images that are drawn stay
 in `.cache/quality_time`, so that an interrupted run continues; remove the folder when done.
@@ -51,7 +51,7 @@ FILE = ROOT / "benchmarks/quality_time.json"
 SEED = 1
 TIMED = 64
 """Images that are timed, as many as the report drew."""
-DRAWS = r"ddpm\.(?!metrics|perceptual|backbone).*|stages\.(_draw|_model)"
+DRAWS = r"ddpm\.(?!evaluation\.).*|stages\.(sample\.draw|shared\.model)"
 """The modules that decide what an image is; after a change of another one the images drawn before are good still."""
 
 

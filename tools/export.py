@@ -40,7 +40,7 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
     """Write WEIGHTS, the folder that `train` writes or a file of it, to FOLDER.
 
     That is what `diffusers.DDPMPipeline.from_pretrained(FOLDER)` reads, `model.safetensors`, `network.onnx`, and a
-    model card, README.md, with the METRICS of a run with these weights (as reports/details/evaluate.json) if they are given.
+    model card, README.md. METRICS of a run with these weights, as reports/details/evaluate.json has them, go into it.
     """
     if MISSING:
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")

@@ -40,7 +40,7 @@ class ExtractConfig(Preprocessing):
     """The preprocessing, how much of a split may be unusable, and what is done about duplicates."""
 
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
-    dedupe: Literal["report", "drop"]
+    dedupe: Literal["keep", "drop"]
 
 
 class Lmdb(NamedTuple):

@@ -24,7 +24,7 @@ def reencoded(value, **options):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("dedupe", ["report", "drop"])
+@pytest.mark.parametrize("dedupe", ["keep", "drop"])
 def test_duplicates_and_leaks_are_found_and_dropped_if_told(lmdbs, write_params, dedupe):
     write_params({**lmdbs, "extract.dedupe": dedupe})
     first, second, third = (encode(picture(index), "jpeg") for index in (40, 41, 42))
@@ -46,7 +46,7 @@ def test_duplicates_and_leaks_are_found_and_dropped_if_told(lmdbs, write_params,
     images, recipe = open_images(*TRAIN)
     assert recipe == PREPROCESSING.name
     table = read_table(TRAIN.table)
-    if dedupe == "report":
+    if dedupe == "keep":
         assert list(table["row"]) == list("0123456")
         return
     assert list(table["status"]) == ["ok", "ok", *["duplicate"] * 4, "ok"]

@@ -59,7 +59,7 @@ def test_a_fuzzed_lmdb_is_accounted_for_record_by_record(tmp_path_factory, count
     folder = tmp_path_factory.mktemp("fuzz")
     file, target = folder / "data.mdb", folder / "train.npy"
     write_lmdb(file, records.items())
-    config = extract.ExtractConfig(size=32, geometry="squash", filter="bilinear", max_bad_fraction=1.0, dedupe="report")
+    config = extract.ExtractConfig(size=32, geometry="squash", filter="bilinear", max_bad_fraction=1.0, dedupe="keep")
     sources = [extract.Lmdb(file, "church", 0)]
     if not any(readable(value) for value in records.values()):
         with pytest.raises(StageError, match="records are bad" if records else "an empty LMDB"):
