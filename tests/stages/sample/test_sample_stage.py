@@ -236,7 +236,7 @@ def test_a_second_process_that_draws_the_same_stops(samplers: Samplers, folder: 
         (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),
         (["--steps", "many"], 'sample: error: --steps = "many": input should be a valid integer'),
         (["--steps", "[1"], "--steps = '[1': not YAML"),
-        (["--eta", "2.0"], "params.yaml: sample: eta must be from 0 (deterministic) to 1 (ancestral)"),
+        (["--eta", "2.0"], ": eta must be from 0 (deterministic) to 1 (ancestral)"),
         (["--stepz", "3"], "unrecognized arguments: --stepz 3; usage: python -m stages.sample [-h]"),
     ],
 )
