@@ -24,7 +24,7 @@ test: .venv/installed  ## set up the environment, check style and types, run all
 	ruff check .
 	ruff format --check .
 	mypy
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed  ## set up the environment, fix style, format the code
 	ruff check --fix .

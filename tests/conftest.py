@@ -19,8 +19,10 @@ from trainers import SMALL, Trainers
 
 from stages.weights.stage import obtain
 
-LONGEST_FIRST = ("docs", "parameters", "experiments", "classes", "remote")
-"""Groups of tests that take a minute and more, so that no worker begins with one when the others are done."""
+LONGEST_FIRST = (
+    "test_docs", "test_sources", "test_pipeline", "test_experiments", "test_shells", "test_training", "test_remote"
+)  # fmt: skip
+"""Files whose tests take a minute and more, so that no worker begins with one when the others are done."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,13 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups `LONGEST_FIRST` first, then other tests that are marked slow."""
+    """Put the files `LONGEST_FIRST` first; a file's tests stay together and in their order."""
 
     def place(item: pytest.Item) -> int:
-        group = item.get_closest_marker("xdist_group")
-        if group and group.args[0] in LONGEST_FIRST:
-            return LONGEST_FIRST.index(group.args[0])
-        return len(LONGEST_FIRST) + (item.get_closest_marker("slow") is None)
+        return LONGEST_FIRST.index(item.path.stem) if item.path.stem in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
 

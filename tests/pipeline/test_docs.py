@@ -122,7 +122,6 @@ def little(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("docs")
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_commands_run(page: str, little: Clone) -> None:
     """Those of a page, in their order; what they change stays for the next page, as for a reader."""

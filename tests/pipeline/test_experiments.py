@@ -13,7 +13,7 @@ from support import REPOSITORY
 
 from benchmarks._clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("experiments")]
+pytestmark = pytest.mark.slow
 
 DOCUMENTED = (REPOSITORY / "docs" / "dvc.md").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
 PATIENCE = 600

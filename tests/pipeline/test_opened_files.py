@@ -8,7 +8,6 @@ from ruamel.yaml import YAML
 from support import REPOSITORY
 
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
-pytestmark = pytest.mark.xdist_group("traced")
 ALLOWED = ("params.yaml", "stages/kit", "ddpm/config.py", ".cache", ".dvc")
 """Parameters, which DVC compares one by one; plumbing; working states and downloads, which are held to digests."""
 

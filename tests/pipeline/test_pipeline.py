@@ -13,8 +13,6 @@ from benchmarks._clone import Clone
 
 METRICS = {"kid", "kid_low", "kid_high", "precision", "recall", "lpips6", "copies", "loss"}
 
-in_order = pytest.mark.xdist_group("parameters")  # all of the clone in one process
-
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
@@ -41,7 +39,6 @@ def test_the_readme_shows_the_graph(tmp_path: Path) -> None:
     assert Clone(tmp_path).dvc("dag", "--md").strip() in (REPOSITORY / "docs" / "architecture.md").read_text()
 
 
-@in_order
 @pytest.mark.slow
 def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
     stages = YAML(typ="safe").load(clone.folder / "dvc.yaml")["stages"].values()
@@ -53,7 +50,6 @@ def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> No
     assert changed <= {"params.yaml", "dvc.lock"} | {path for path in changed if path.startswith("reports/")}
 
 
-@in_order
 @pytest.mark.slow
 def test_code_that_changes_no_output_runs_nothing(clone: Clone) -> None:
     """A message reworded in the plumbing; the same comment in a module that draws would run the stage."""
@@ -69,7 +65,6 @@ def test_code_that_changes_no_output_runs_nothing(clone: Clone) -> None:
     assert "train:" not in stale[1]
 
 
-@in_order
 @pytest.mark.slow
 def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
     clone.commit("smoke run")
@@ -98,7 +93,6 @@ def assert_runs_can_be_compared_in_120_columns(clone: Clone) -> None:
     assert "sample.steps" in clone.dvc("exp", "show", "--md", "--only-changed")
 
 
-@in_order
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -114,7 +108,6 @@ def test_a_wrong_parameter_fails_in_one_line(clone: Clone, change: str, message:
     assert "Traceback" not in found
 
 
-@in_order
 @pytest.mark.slow
 def test_an_unknown_source_or_parameter_is_named(clone: Clone) -> None:
     assert "sources.nope" in clone.dvc("exp", "run", "--temp", "-S", "data=nope", fails=True)

@@ -20,8 +20,6 @@ from stages.kit.files import digest
 STEPS = YAML(typ="safe").load(REPOSITORY / "docs" / "github-actions.yml")["jobs"]["dvc"]["steps"]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
-pytestmark = pytest.mark.xdist_group("remote")
-
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:

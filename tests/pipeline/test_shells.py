@@ -24,7 +24,6 @@ def clone(smoke: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("shells")
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_stage_runs_alone_and_by_two_processes(clone: Clone, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shutil.which(shell)

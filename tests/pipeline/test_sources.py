@@ -24,7 +24,6 @@ def test_photographs_on_this_machine_become_arrays(clone: Clone, photos: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("classes")
 def test_classes_from_lsuns_server_go_through_every_stage(clone: Clone, server: Server, tmp_path: Path) -> None:
     """By a model that is told them: drawn images and photographs, if there are some, under names that are new."""
     for seed, category in enumerate(("castle", "chapel")):
