@@ -35,7 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.evaluation.metrics import kid, kid_difference, mean
+from ddpm.evaluation.estimates import mean
+from ddpm.evaluation.metrics import kid, kid_difference
 from ddpm.evaluation.perceptual import load_lpips, pair_distances, pooled_features
 from ddpm.images import to_model_range
 from ddpm.networks.precision import Precision

@@ -29,23 +29,24 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def tile_grid(images: np.ndarray, columns: int, padding: int = 2, scale: int = 1) -> np.ndarray:
-    """Lay images out row by row on white.
+    """Lay images out row by row, on nothing.
 
     Args:
         images: uint8 `[N, H, W, 3]`.
         columns: images per row, where there are so many; the last row may be shorter.
-        padding: white pixels around each image, after scaling.
+        padding: transparent pixels around each image, after scaling.
         scale: each pixel becomes a square of so many pixels.
 
     Returns:
-        uint8 `[rows * (H * scale + padding) + padding, columns * (W * scale + padding) + padding, 3]`.
+        RGBA, uint8 `[rows * (H * scale + padding) + padding, columns * (W * scale + padding) + padding, 4]`.
     """
     large = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = large.shape[1] + padding, large.shape[2] + padding
     columns = min(columns, len(large))
     rows = -(-len(large) // columns)
-    grid = np.full((rows * height + padding, columns * width + padding, 3), 255, np.uint8)
+    grid = np.zeros((rows * height + padding, columns * width + padding, 4), np.uint8)
     for index, image in enumerate(large):
         top, left = index // columns * height + padding, index % columns * width + padding
-        grid[top : top + image.shape[0], left : left + image.shape[1]] = image
+        tile = grid[top : top + image.shape[0], left : left + image.shape[1]]
+        tile[..., :3], tile[..., 3] = image, 255
     return grid

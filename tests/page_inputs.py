@@ -6,10 +6,12 @@ import json
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.page.publish import PICTURES, PLOTS
 from stages.page.stage import main
+from stages.shared.figures import save_figure
 from stages.shared.formats import write_safetensors
 
 MINUS = "\N{MINUS SIGN}"
@@ -85,7 +87,9 @@ DETAILS = {
         "samples": placed(0.3, 64),
         "held_out": placed(0.25, 500),
         "left_out": placed(0.25, 500),
-        "real_pairs": placed(0.6, 1000),
+        "batches": placed(0.6, 1024),
+        "batch_means": distances(0.6, 16),
+        "best_of_held_out": {name: distances(0.22, 7) for name in ("lowest", "mean", "highest")},
         "percentile": placed(0.8, 64),
         "ratio": {name: placed(0.9, n) for name, n in SETS.items()},
         "copies": {"rate": 0.01, "limit": 0.06, **{name: estimate(0, n) for name, n in SETS.items()}},
@@ -93,7 +97,9 @@ DETAILS = {
     "evaluate": {
         "samples": measured(0.5),
         "real": measured(0.01),
-        "reference_images": 500,
+        "samples_to_training": {name: value for name, value in measured(0.48).items() if name.count("alexnet")},
+        "held_out_images": 500,
+        "training_images": 64,
         "frechet": {
             "fd_alexnet": {"refused": "64 samples and 4,000 real images; the covariance of 1,152 features"},
             "fid_inception": {"refused": "64 samples and 4,000 real images; the covariance of 2,048 features"},
@@ -144,7 +150,7 @@ def write_arrays(folder):
     for name, count in (("images/train", 5), ("images/val", 4), ("samples/samples", 3)):
         (folder / name).parent.mkdir(exist_ok=True)
         np.save(folder / f"{name}.npy", noise(count))
-    np.save(folder / "samples" / "interpolation.npy", noise(12, 8, 9))
+    np.save(folder / "samples" / "interpolation.npy", noise(3, 8, 9))
     frames = {"frames": torch.from_numpy(noise(2, 4, 3))}
     write_safetensors(folder / "samples" / "reverse.safetensors", frames, {"timesteps": [999, 500]})
     numbers = {"percentile": 0.4, "p_value": 0.5, "copy_distance": 0.6, "flagged": 0, "held_out_distance": 0.33}
@@ -157,9 +163,12 @@ def write_arrays(folder):
 def write_figures(folder):
     """A picture of coloured clouds for each figure that the stages draw."""
     folder.mkdir(exist_ok=True)
-    for index, name in enumerate([*PLOTS, *(name.partition(".")[0] for name in PICTURES)]):
-        pixels = np.random.default_rng(index).integers(0, 256, (5, 9, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((90, 40 + index)).save(folder / f"{name}.png")
+    for name in PLOTS:
+        save_figure(folder / f"{name}.svg", Figure(figsize=(3.6, 2)))
+    for index, name in enumerate(PICTURES):
+        pixels = np.random.default_rng(index).integers(0, 256, (5, 9, 4), dtype=np.uint8)
+        pixels[..., 3] = 255
+        Image.fromarray(pixels).resize((90, 40 + index)).save(folder / f"{name.partition('.')[0]}.png")
 
 
 def build_page(folder, details=None, quality=None):

@@ -23,7 +23,8 @@ CHANGES = (
     "interpolate.steps=2",
     "likelihood.images=8",
     "likelihood.bins=4",
-    "rank.pairs=50",
+    "rank.batches=2",
+    "sample.count=64",
     "runtime.threads=1",
 )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ddpm.evaluation.metrics import Estimate
+from ddpm.evaluation.estimates import Estimate
 
 RIDGE = 0.01
 """Penalty of the regression, in units of the features' variance."""

@@ -1,39 +1,27 @@
-"""How a set of samples compares with a set of images, from features and from pixels.
+"""How a set of samples compares with a set of images, from the features of both.
 
 Every value comes with the number of samples it rests on and with a 95 % interval. Whose the features are, a metric's
 name has to say (`kid_alexnet`): only Inception's may be called FID.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-Z95 = 1.959964
-"""97.5 % quantile of the standard normal law."""
+from ddpm.evaluation.estimates import Z95, Estimate, jackknife, jackknife_variance, proportion
+from ddpm.rng import numpy_stream
 
-CHANNELS = ("red", "green", "blue")
-
-KERNEL_ROWS_AT_ONCE = 1024
-"""Samples whose kernels with all others are in memory at once."""
+ROWS_AT_ONCE = 1024
+"""Images whose kernels with, or distances to, all others are in memory at once."""
 
 GROUPS = 10
 """The jackknife of a Frechet distance leaves out one of so many groups of samples at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A value, its 95 % interval from `low` to `high`, and `n`, the number of images it was taken from."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 def kid(samples: Tensor, reference: Tensor) -> Estimate:
@@ -56,17 +44,17 @@ def kid(samples: Tensor, reference: Tensor) -> Estimate:
     """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
-    (others_x, own_x), (others_y, own_y), across = _kernel_sums(x), _kernel_sums(y), kernel_poly(x, y)
-    between_means = (others_x + own_x).sum() / m**2 + (others_y + own_y).sum() / n**2 - 2 * across.mean()
-    centred = across - across.mean(0) - across.mean(1, keepdims=True) + across.mean()
-    of_equal_laws = 2 * (1 / m + 1 / n) ** 2 * np.square(centred).sum() / ((m - 1) * (n - 1))
+    (others_x, own_x), (others_y, own_y), across = _kernel_sums(x), _kernel_sums(y), _cross_kernels(x, y)
+    total = across.of_rows.sum()
+    between_means = (others_x + own_x).sum() / m**2 + (others_y + own_y).sum() / n**2 - 2 * total / (m * n)
+    of_equal_laws = 2 * (1 / m + 1 / n) ** 2 * across.centred_squares / ((m - 1) * (n - 1))
     mean_x, mean_y = others_x.sum() / (m * (m - 1)), others_y.sum() / (n * (n - 1))
-    value = mean_x + mean_y - 2 * across.mean()
+    value = mean_x + mean_y - 2 * total / (m * n)
     without_x = (others_x.sum() - 2 * others_x) / ((m - 1) * (m - 2)) + mean_y
-    without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
+    without_x -= 2 * (total - across.of_rows) / ((m - 1) * n)
     without_y = (others_y.sum() - 2 * others_y) / ((n - 1) * (n - 2)) + mean_x
-    without_y -= 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
-    jackknife = _jackknife_variance(without_x, without_y)
+    without_y -= 2 * (total - across.of_columns) / (m * (n - 1))
+    jackknife = jackknife_variance(without_x, without_y)
     z2_v, half_z2_c = Z95**2 * of_equal_laws, Z95**2 * jackknife / max(between_means, 1e-12) / 2
     low = value - (z2_v + Z95**2 * jackknife) ** 0.5
     # The larger root of the quadratic for high; where it would lie below 0, the variance is V alone.
@@ -92,7 +80,7 @@ def kid_difference(samples: Tensor, others: Tensor, reference: Tensor) -> Estima
     """
     ours, theirs = _without_reference(samples, reference), _without_reference(others, reference)
     value, of_pairs, of_reference = (a - b for a, b in zip(ours, theirs, strict=True))
-    return _jackknife(float(value), of_pairs, of_reference)
+    return jackknife(float(value), of_pairs, of_reference)
 
 
 def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,49 +90,45 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
     """
     x, y = samples.cpu().double().numpy(), reference.cpu().double().numpy()
     m, n = len(x), len(y)
-    (others, _), across = _kernel_sums(x), kernel_poly(x, y)
-    mean = others.sum() / (m * (m - 1))
+    (others, _), across = _kernel_sums(x), _cross_kernels(x, y)
+    mean, total = others.sum() / (m * (m - 1)), across.of_rows.sum()
     without_x = (others.sum() - 2 * others) / ((m - 1) * (m - 2))
-    without_x -= 2 * (across.sum() - across.sum(1)) / ((m - 1) * n)
-    return mean - 2 * across.mean(), without_x, mean - 2 * (across.sum() - across.sum(0)) / (m * (n - 1))
+    without_x -= 2 * (total - across.of_rows) / ((m - 1) * n)
+    return mean - 2 * total / (m * n), without_x, mean - 2 * (total - across.of_columns) / (m * (n - 1))
 
 
 def _kernel_sums(x: np.ndarray) -> np.ndarray:
     """Of each row of `x` `[M, D]` the sum of its kernels with the others, and its kernel with itself: `[2, M]`."""
     parts = []
-    for first in range(0, len(x), KERNEL_ROWS_AT_ONCE):  # the matrix of 50,000 samples has 20 GB
-        kernels = kernel_poly(x[first : first + KERNEL_ROWS_AT_ONCE], x)
+    for first in range(0, len(x), ROWS_AT_ONCE):  # the matrix of 50,000 samples has 20 GB
+        kernels = kernel_poly(x[first : first + ROWS_AT_ONCE], x)
         with_itself = kernels.diagonal(first)
         parts.append(np.stack([kernels.sum(1) - with_itself, with_itself]))
     return np.concatenate(parts, axis=1)
 
 
-def mean(values: Tensor) -> Estimate:
-    """Mean of N >= 2 independent numbers, with the interval of Student's law."""
-    n = len(values)
-    value, half = float(values.mean()), float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
-    return Estimate(value=value, low=value - half, high=value + half, n=n)
+class _Cross(NamedTuple):
+    """Kernels of M samples with N others: sums `[M]` and `[N]`, and the squares less row and column means, summed."""
+
+    of_rows: np.ndarray
+    of_columns: np.ndarray
+    centred_squares: float
 
 
-def mean_pairwise(sums: Tensor) -> Estimate:
-    """Mean distance of all pairs of N >= 3 images, from the sum of each one's to the others `[N]`: LPIPS's diversity.
-
-    Returns:
-        The mean with the interval of a delete-one jackknife over images, not pairs, which aren't independent.
-    """
-    s = sums.cpu().double().numpy()
-    n = len(s)
-    return _jackknife(float(s.sum() / (n * (n - 1))), (s.sum() - 2 * s) / ((n - 1) * (n - 2)))
-
-
-def _jackknife(value: float, *without: np.ndarray) -> Estimate:
-    """`value` with the interval that the values without one image of each set give; `n` is the first set's."""
-    half = Z95 * float(np.sqrt(_jackknife_variance(*without)))
-    return Estimate(value=value, low=value - half, high=value + half, n=len(without[0]))
-
-
-def _jackknife_variance(*without: np.ndarray) -> float:
-    return sum((len(w) - 1) / len(w) * np.square(w - w.mean()).sum() for w in without)
+def _cross_kernels(x: np.ndarray, y: np.ndarray) -> _Cross:
+    """The kernels of the rows of `x` `[M, D]` with those of `y` `[N, D]`, by blocks of `x`."""
+    # Centring takes a constant away again; without about the mean, squares would lose digits when they are subtracted.
+    constant = kernel_poly(x.mean(0, keepdims=True), y.mean(0, keepdims=True)).item()
+    rows, columns, squares = [], np.zeros(len(y)), 0.0
+    for first in range(0, len(x), ROWS_AT_ONCE):
+        kernels = kernel_poly(x[first : first + ROWS_AT_ONCE], y) - constant
+        rows.append(kernels.sum(1))
+        columns += kernels.sum(0)
+        squares += np.square(kernels).sum()
+    of_rows = np.concatenate(rows)
+    m, n = len(x), len(y)
+    centred = squares - np.square(of_rows).sum() / n - np.square(columns).sum() / m + of_rows.sum() ** 2 / (m * n)
+    return _Cross(of_rows + n * constant, columns + m * constant, max(0.0, float(centred)))
 
 
 def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> tuple[Estimate, Estimate]:
@@ -166,7 +150,12 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
     """
     # In float64, because cdist's matrix product leaves a float32 image at a distance from itself.
     found = prc_features_to_metric(
-        samples.cpu().double(), reference.cpu().double(), prc_neighborhood=neighbourhood, verbose=False
+        samples.cpu().double(),
+        reference.cpu().double(),
+        prc_neighborhood=neighbourhood,
+        prc_batch_size=ROWS_AT_ONCE,
+        save_cpu_ram=True,
+        verbose=False,
     )
     smaller = min(len(samples), len(reference))
     return (
@@ -175,16 +164,7 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
     )
 
 
-def proportion(value: float, n: int) -> Estimate:
-    """A proportion of `n` with Wilson's interval."""
-    centre = (value + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * np.sqrt(value * (1 - value) / n + Z95**2 / (4 * n**2))
-    # At 0 and at 1 one end is the proportion itself, which rounding may miss to either side.
-    low, high = min(value, max(0.0, float(centre - half))), max(value, min(1.0, float(centre + half)))
-    return Estimate(value=value, low=low, high=high, n=n)
-
-
-def frechet(samples: Tensor, reference: Tensor) -> Estimate:
+def frechet(samples: Tensor, reference: Tensor, strata: np.ndarray | None = None) -> Estimate:
     """Frechet distance of two normal laws with the sets' means and covariances, by torch-fidelity.
 
     With Inception's features it is FID (Heusel et al. 2017, arXiv:1706.08500). It grows as the sets shrink: compare at
@@ -193,68 +173,70 @@ def frechet(samples: Tensor, reference: Tensor) -> Estimate:
     Args:
         samples: features `[M, D]`.
         reference: features `[N, D]`.
+        strata: the class of each sample `[M]`, where a fixed number of each class was drawn.
 
     Returns:
-        The distance with the interval of a jackknife that leaves out one of `GROUPS` groups of samples; the reference
-        is taken as given, and the interval holds the value that is expected at this M.
+        The distance with the interval of a jackknife that leaves out one of `GROUPS` groups of samples, chosen at
+        random within each class; the reference is taken as given, and the interval holds the value that is expected at
+        this M.
 
     Raises:
         ValueError: as `require_full_rank` does.
     """
     require_full_rank(len(samples), len(reference), samples.shape[1])
-    theirs = fid_features_to_statistics(reference.cpu().double())
+    ours, theirs = _moments(samples, _groups(len(samples), strata)), _moments(reference, np.zeros(len(reference), int))
+    real = _statistics(*(part.sum(0) for part in theirs))
 
-    def distance(rows: Tensor) -> float:
-        return fid_statistics_to_metric(fid_features_to_statistics(rows), theirs, verbose=False)[KEY_METRIC_FID]
+    def distance(count: Tensor, first: Tensor, second: Tensor) -> float:
+        return fid_statistics_to_metric(_statistics(count, first, second), real, verbose=False)[KEY_METRIC_FID]
 
-    x = samples.cpu().double()
-    group = torch.arange(len(x)) % GROUPS
-    found = _jackknife(distance(x), np.array([distance(x[group != left_out]) for left_out in range(GROUPS)]))
-    return replace(found, n=len(x))
+    whole = [part.sum(0) for part in ours]
+    without = [
+        distance(*(all_of - part[group] for all_of, part in zip(whole, ours, strict=True)))
+        for group in range(len(ours[0]))
+    ]
+    return replace(jackknife(distance(*whole), np.array(without)), n=len(samples))
+
+
+def _moments(features: Tensor, group: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each group of rows of `features` `[N, D]`: count `[G]`, sums `[G, D]`, sums of products `[G, D, D]`."""
+    groups, dimensions = int(group.max()) + 1, features.shape[1]
+    count = torch.from_numpy(np.bincount(group)).double()
+    first, second = torch.zeros(groups, dimensions).double(), torch.zeros(groups, dimensions, dimensions).double()
+    for number in range(groups):
+        for rows in torch.from_numpy(np.flatnonzero(group == number)).split(ROWS_AT_ONCE):
+            block = features[rows].cpu().double()
+            first[number] += block.sum(0)
+            second[number] += block.T @ block
+    return count, first, second
+
+
+def _statistics(count: Tensor, first: Tensor, second: Tensor) -> dict[str, np.ndarray]:
+    """Mean and covariance from a count, a sum `[D]` and a sum of products `[D, D]`, as torch-fidelity takes them."""
+    covariance = (second - torch.outer(first, first) / count) / (count - 1)
+    return {"mu": (first / count).numpy(), "sigma": covariance.numpy()}
+
+
+def _groups(count: int, strata: np.ndarray | None) -> np.ndarray:
+    """The group of each of `count` rows, `[count]`: of equal sizes, and with equal shares of each class."""
+    shuffled = numpy_stream(0, "frechet: groups").permutation(count)
+    order = shuffled if strata is None else shuffled[np.argsort(strata[shuffled], kind="stable")]
+    group = np.empty(count, int)
+    group[order] = np.arange(count) % GROUPS
+    return group
 
 
 def require_full_rank(samples: int, reference: int, dimensions: int) -> None:
     """Fail where a covariance would be singular, and a Frechet distance say more about n than about the images.
 
+    The interval takes covariances without one of `GROUPS` groups of the samples.
+
     Raises:
         ValueError: giving the numbers.
     """
-    if min(samples, reference) <= dimensions:
+    needed = dimensions * GROUPS // (GROUPS - 1) + 2
+    if samples < needed or reference <= dimensions:
         raise ValueError(
             f"{samples:,} samples and {reference:,} real images; the covariance of {dimensions:,} features "
-            f"needs more than {dimensions:,} of each"
+            f"needs {needed:,} samples and {dimensions + 1:,} real images"
         )
-
-
-def colour_drift(samples: np.ndarray, reference: np.ndarray) -> dict[str, dict[str, Estimate]]:
-    """Colours of the samples minus those of the reference, both uint8 `[N, H, W, 3]`, N >= 2.
-
-    Returns:
-        By channel: `mean` and `std` over all pixels in levels of 0 to 255, and `saturated`, the fraction of the
-        values at 0 or 255; with the intervals of a jackknife over images.
-    """
-    ours, theirs = _colour_sums(samples), _colour_sums(reference)
-    value = _colours(ours.sum(0)) - _colours(theirs.sum(0))
-    without = _colours(ours.sum(0) - ours), _colours(theirs.sum(0) - theirs)
-    return {
-        name: {
-            channel: _jackknife(float(value[row, column]), *(values[:, row, column] for values in without))
-            for column, channel in enumerate(CHANNELS)
-        }
-        for row, name in enumerate(("mean", "std", "saturated"))
-    }
-
-
-def _colour_sums(images: np.ndarray) -> np.ndarray:
-    """Of each image and channel the count, the sum, the sum of squares and the saturated of its levels, `[N, 4, 3]`."""
-    levels = np.arange(256)
-    counts = np.stack([[np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)] for image in images])
-    saturated = counts[..., 0] + counts[..., 255]
-    return np.stack([counts.sum(-1), counts @ levels, counts @ levels**2, saturated], axis=1)
-
-
-def _colours(sums: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and saturated fraction by channel, `[..., 3, 3]`, from sums `[..., 4, 3]`."""
-    count, first, second, saturated = np.moveaxis(sums, -2, 0)
-    mean = first / count
-    return np.stack([mean, np.sqrt(second / count - mean**2), saturated / count], axis=-2)

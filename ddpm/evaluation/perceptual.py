@@ -10,7 +10,7 @@ Images are float32 `[B, 3, H, W]` in [-1, 1], at the size they have; `Metric` ma
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,9 +27,6 @@ from ddpm.images import to_model_range
 
 IMAGES_AT_ONCE = 128
 """Images per forward pass. Fixed, because the last bits of a result depend on it."""
-
-ROWS_AT_ONCE = 1024
-"""Images whose distances to all others are in memory at once."""
 
 
 def load_lpips(backbone: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
@@ -141,12 +138,6 @@ class Metric:
         return pixels if self.size is None else interpolate(pixels, [self.size] * 2, mode="bilinear", antialias=True)
 
 
-def random_pairs(n: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Rows of `count` random pairs among `n` >= 2 images, the two of a pair distinct: int64 `[count, 2]`."""
-    first = generator.integers(n, size=count)
-    return np.stack([first, (first + generator.integers(1, n, size=count)) % n], axis=1)
-
-
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances between the rows of `a` `[M, D]` and `b` `[N, D]`, `[M, N]`."""
     # A norm takes a tenth of the time that square() and sum() do.
@@ -155,10 +146,16 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
         return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
 
 
-def distance_sums(a: Tensor) -> Tensor:
-    """Of each row of `a` `[N, D]` the sum of its squared Euclidean distances to the others, float64 `[N]`."""
+def distance_sums(blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
+    """Of each row of a matrix the sum of its squared Euclidean distances to the others, float64 `[N]`.
+
+    From two walks over the matrix in `blocks` of rows, each `[n, D]`: sum over j of |a_i - a_j|^2 is
+    N |a_i|^2 + sum_j |a_j|^2 - 2 a_i . sum_j a_j.
+    """
+    walks = [(len(block), block.double().sum(0), block.double().square().sum()) for block in blocks()]
+    count, total, squares = (sum(parts) for parts in zip(*walks, strict=True))
     sums = []
-    for first, rows in zip(range(0, len(a), ROWS_AT_ONCE), a.split(ROWS_AT_ONCE), strict=True):
-        distances = squared_distances(rows, a).double()
-        sums.append(distances.sum(1) - distances.diagonal(first))
-    return torch.cat(sums)
+    for block in blocks():
+        rows = block.double()
+        sums.append(count * rows.square().sum(1) + squares - 2 * rows @ total)
+    return torch.cat(sums).clamp(min=0)

@@ -2,28 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from ddpm.evaluation.estimates import proportion
 from ddpm.evaluation.factors import fit_classifier, total_variation
-from ddpm.evaluation.metrics import proportion
 from ddpm.rng import numpy_stream
 from stages.shared.factors import FACTORS
-from stages.shared.images import read_index
 
 Predicted = Mapping[str, Mapping[str, np.ndarray]]
 """By factor and by set, the class of each image `[N]` as the classifier sees it."""
 
 
-def read_factors(index: Path) -> pd.DataFrame:
-    """A row for each image of the table INDEX, a column for each of `FACTORS` that it knows; "none": of no meaning."""
-    table = read_index(index)
-    known = [name for name in FACTORS if name in table and (table[name] != "").any()]
-    return table[known].replace("", "none")
+def drawn_factors(train: pd.DataFrame, held_out: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The columns of both tables for those `FACTORS` that both know; "none" where one has no meaning for an image."""
+    tables = train, held_out
+    known = [name for name in FACTORS if all(name in table and (table[name] != "").any() for table in tables)]
+    seen, unseen = (table[known].replace("", "none") for table in tables)
+    return seen, unseen
 
 
 def predict_factors(features: Mapping[str, Tensor], learnt: Tensor, factors: pd.DataFrame) -> Predicted:

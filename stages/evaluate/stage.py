@@ -1,4 +1,4 @@
-"""Compare the samples with held-out images as distributions, and real images with them in the same way."""
+"""Compare the samples with real images as distributions, and real images with each other in the same way."""
 
 import functools
 from collections.abc import Callable
@@ -6,41 +6,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lpips
-import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
-from ddpm.evaluation.metrics import (
-    Estimate,
-    colour_drift,
-    frechet,
-    kid,
-    mean_pairwise,
-    precision_recall,
-    require_full_rank,
-)
-from ddpm.evaluation.perceptual import distance_sums, embed, load_lpips, pooled_features
-from ddpm.images import to_model_range
-from ddpm.rng import numpy_stream
-from stages.evaluate.factors import compare_factors, predict_factors, read_factors
-from stages.evaluate.figures import colours_figure, estimates_figure, factors_figure
+from ddpm.evaluation.colours import colour_drift
+from ddpm.evaluation.estimates import Estimate
+from ddpm.evaluation.metrics import frechet, require_full_rank
+from ddpm.evaluation.perceptual import load_lpips
+from stages.evaluate.compare import compare, compare_categories
+from stages.evaluate.factors import compare_factors, drawn_factors, predict_factors
+from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
+from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
 from stages.kit.device import setup
-from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.factors import FACTORS
 from stages.shared.figures import save_figure
 from stages.shared.formats import read_safetensors, write_json
-from stages.shared.images import image_set, open_alike
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
-IMAGES_AT_ONCE = 1024
-"""Images in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -56,94 +43,84 @@ class EvaluateConfig:
 
 
 def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures: Path) -> str:
-    """Compare the SAMPLES in that folder, and as many training images, with the held-out ones in the folder IMAGES.
+    """Compare the SAMPLES in that folder, and training images, with the held-out ones in the folder IMAGES.
 
-    DETAILS gets the numbers, the folder FIGURES `kid.png`, `precision_recall.png`, `diversity.png`, `colours.png` and
-    `factors.png`; the network BACKBONE gives the features.
+    DETAILS gets the numbers, the folder FIGURES `metrics.svg`, `colours.svg` and `factors.svg`; the network BACKBONE
+    gives the features.
     """
     params = read_params()
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
+    sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)
-    model = load_lpips(tensors, metadata["net"]).to(device)
-    train, val = image_set(images, "train"), image_set(images, "val")
-    ours, real, reference = open_alike(dict([image_set(samples, "samples"), train, val]))
-    smallest = min(len(ours), len(real), len(reference))
-    if smallest <= max(config.neighbourhood, 2):
-        raise StageError(f"{smallest} images; evaluate.neighbourhood = {config.neighbourhood} needs more")
-    order = numpy_stream(config.seed, "evaluate: real").permutation(len(real))
-    drawn, rest = np.sort(order[: len(ours)]), np.sort(order[len(ours) :])
-    compared, network = {"samples": ours, "real": real[drawn]}, FEATURES[metadata["net"]]
-    extract = functools.partial(_features, model)
-    features = {name: extract(images) for name, images in {**compared, "held_out": reference}.items()}
-    found = {
-        name: _measured(features[name], features["held_out"], config.neighbourhood, network)
-        | {"diversity_lpips": _diversity(model, images)}
-        for name, images in compared.items()
+    model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]
+    ours, train, held_out = sets.images.values()
+    features = {
+        "samples": features_of(model, ours),
+        "real": features_of(model, train, sets.measured),
+        "held_out": features_of(model, held_out),
     }
-    drifts = {name: colour_drift(images, reference) for name, images in compared.items()}
-    learnt, held_out = read_factors(train.table).iloc[rest], read_factors(val.table)
-    known = [name for name in FACTORS if name in learnt and name in held_out and len(rest)]
-    predicted = predict_factors(features, extract(real[rest]), learnt[known]) if known else {}
-    inception = functools.partial(_inception_features, config.inception, device) if config.inception else None
-    values: dict[str, Any] = {name: _nested({**found[name], "colour_drift": drifts[name]}) for name in compared}
-    values["reference_images"] = len(reference)
+    rest = functools.cache(lambda: features_of(model, train, sets.rest))
+    values = compare_all(features, sets, config.neighbourhood, network)
+    drifts = {"samples": colour_drift(ours, held_out), "real": colour_drift(train[sets.measured], held_out)}
+    diversities = diversity_of(model, ours), diversity_of(model, train, sets.measured)
+    for name, diversity in zip(drifts, diversities, strict=True):
+        values[name] |= {"diversity_lpips": diversity, "colour_drift": drifts[name]}
+
+    def alexnet() -> tuple[Tensor, Tensor]:
+        return features["samples"], torch.cat([features["real"], rest()])
+
+    def inception() -> tuple[Tensor, Tensor]:
+        network = load_inception(Path(config.inception or ""), device)
+        return inception_features(network, ours), inception_features(network, train)
+
     values["frechet"] = {
-        f"fd_{network}": _frechet(features["samples"].shape[1], ours, real, extract),
-        "fid_inception": _frechet(DIMENSIONS, ours, real, inception),
+        f"fd_{network}": _frechet(features["samples"].shape[1], sets, alexnet),
+        "fid_inception": _frechet(DIMENSIONS, sets, inception if config.inception else None),
     }
-    if known:
-        values["factors"] = compare_factors(predicted, held_out, config.seed)
-    write_json(details, values)
-    kids, precisions, recalls, diversities = (
-        {name: found[name][metric] for name in compared} for metric in found["samples"]
-    )
-    save_figure(figures / "kid.png", estimates_figure({"KID": kids}, best=0))
-    save_figure(figures / "precision_recall.png", estimates_figure({"precision": precisions, "recall": recalls}))
-    save_figure(figures / "diversity.png", estimates_figure({"mean LPIPS of pairs": diversities}))
-    save_figure(figures / "colours.png", colours_figure(drifts))
-    save_figure(figures / "factors.png", factors_figure(predicted))
-    ours_kid = kids["samples"]
-    said = f"KID {ours_kid.value:.4f} ({ours_kid.low:.4f} to {ours_kid.high:.4f})"
-    return f"{said}, in {details}; see {figures / 'kid.png'}"
+    seen, unseen = drawn_factors(sets.tables["train"], sets.tables["held_out"])
+    predicted = predict_factors(features, rest(), seen.iloc[sets.rest]) if len(seen.columns) else {}
+    if predicted:
+        values["factors"] = compare_factors(predicted, unseen, config.seed)
+    write_json(details, _nested(values))
+    save_figure(figures / "metrics.svg", metrics_figure(values))
+    save_figure(figures / "colours.svg", colours_figure(drifts))
+    save_figure(figures / "factors.svg", factors_figure(predicted))
+    found = values["samples"][f"kid_{network}"]
+    return f"KID {found.value:.4f} ({found.low:.4f} to {found.high:.4f}), in {details}; see {figures / 'metrics.svg'}"
 
 
-def _features(model: lpips.LPIPS, images: np.ndarray) -> Tensor:
-    """`pooled_features` of uint8 `[N, H, W, 3]` on the CPU, `[N, D]`."""
-    parts = []
-    with progress(len(images), "img", label="features") as bar:
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            chunk = images[start : start + IMAGES_AT_ONCE]
-            parts.append(pooled_features(model, to_model_range(chunk)).cpu())
-            bar.update(len(chunk))
-    return torch.cat(parts)
+def compare_all(features: dict[str, Tensor], sets: Sets, neighbourhood: int, network: str) -> dict[str, Any]:
+    """Samples and training images against held-out images, samples against training images, and each category."""
+    held_out, real = features["held_out"], features["real"]
+    pairs = {"samples": ("samples", held_out), "real": ("real", held_out), "samples_to_training": ("samples", real)}
+    values: dict[str, Any] = {"held_out_images": len(held_out), "training_images": len(real)}
+    with progress(len(pairs), "comparison", label="KID, precision, recall") as bar:
+        for name, (ours, theirs) in pairs.items():
+            values[name] = compare(features[ours], theirs, neighbourhood, network)
+            bar.update()
+    if "category" in sets.tables["samples"]:
+        tables = {**sets.tables, "real": sets.tables["train"].iloc[sets.measured]}
+        categories = {name: tables[name]["category"].to_numpy(str) for name in features}
+        values["categories"] = compare_categories(features, categories, neighbourhood, network)
+    return values
 
 
-def _inception_features(weights: str, device: torch.device, images: np.ndarray) -> Tensor:
-    return inception_features(load_inception(Path(weights), device), images)
-
-
-def _measured(ours: Tensor, theirs: Tensor, neighbourhood: int, network: str) -> dict[str, Estimate]:
-    """What the `network`'s features `[M, D]` and `[N, D]` say of a set."""
-    precision, recall = precision_recall(ours, theirs, neighbourhood)
-    return {f"kid_{network}": kid(ours, theirs), f"precision_{network}": precision, f"recall_{network}": recall}
-
-
-def _diversity(model: lpips.LPIPS, images: np.ndarray) -> Estimate:
-    return mean_pairwise(distance_sums(embed(model, to_model_range(images))))
-
-
-def _frechet(
-    dimensions: int, ours: np.ndarray, real: np.ndarray, extract: Callable[[np.ndarray], Tensor] | None
-) -> dict[str, Any]:
+def _frechet(dimensions: int, sets: Sets, features: Callable[[], tuple[Tensor, Tensor]] | None) -> dict[str, Any]:
     """The samples' distance to all training images, as is the custom, or the words why there is none."""
+    ours, train, _ = sets.images.values()
     try:
-        require_full_rank(len(ours), len(real), dimensions)
+        require_full_rank(len(ours), len(train), dimensions)
     except ValueError as error:
         return {"refused": str(error)}
-    if extract is None:
+    if features is None:
         return {"refused": "evaluate.inception names no weights"}
-    return {**asdict(frechet(extract(ours), extract(real))), "training_images": len(real)}
+    table = sets.tables["samples"]
+    strata = table["category"].to_numpy(str) if "category" in table else None
+    return {**asdict(frechet(*features(), strata)), "all_training_images": len(train)}
 
 
 def _nested(values: Any) -> Any:
-    return asdict(values) if isinstance(values, Estimate) else {name: _nested(each) for name, each in values.items()}
+    """`values` with each estimate as a mapping."""
+    if isinstance(values, dict):
+        return {name: _nested(each) for name, each in values.items()}
+    return asdict(values) if isinstance(values, Estimate) else values

@@ -1,7 +1,7 @@
 """Frames between two noises and between two real images, by every method that the stage `interpolate` compares."""
 
 from itertools import product
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,32 +25,39 @@ IMAGES_AT_ONCE = 64
 ITERATIONS = 2
 """Of each step of the inversion: with 2 the default model's x_T has the norm of noise, from 3 on it is longer."""
 
+METHODS = {
+    f"{path}_{sampler}": (path, sampler)
+    for path, sampler in product(PATHS, ("ancestral", "ancestral_shared", "ddim", "native"))
+}
+"""Between two noises: a path with a sampler."""
+
 ENCODED = (0.25, 0.5, 0.75)
 """Fractions of T up to which Ho et al.'s method adds noise to two images."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class InterpolateConfig:
-    """Every path with every sampler, for `pairs` pairs of noises; `frames` counts the two ends and has a middle.
+    """Which of `METHODS`, for `pairs` pairs of noises; `frames` counts the two ends and has a middle.
 
     The step noise of `ancestral` is fresh for each frame. With `ancestral_shared`, and with the model's own sampler
-    (`native`), all frames of a pair have the same step noise.
+    (`native`), all frames of a pair have the same step noise. The page's slider has `shown` pairs.
     """
 
     pairs: PositiveInt
     shown: PositiveInt
     frames: Annotated[int, Field(ge=3)]
     seed: NonNegativeInt
-    paths: Annotated[tuple[Literal["lerp", "lerp_vp", "slerp"], ...], Field(min_length=1)]
-    samplers: Annotated[tuple[Literal["ancestral", "ancestral_shared", "ddim", "native"], ...], Field(min_length=1)]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
     steps: PositiveInt
 
     def __post_init__(self) -> None:
         if self.frames % 2 == 0:
             raise ValueError(f"frames = {self.frames}: must be odd")
-        for names in (self.paths, self.samplers):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{', '.join(names)}: each once")
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown:
+            raise ValueError(f"methods = {', '.join(unknown)}: must be of {', '.join(METHODS)}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods = {', '.join(self.methods)}: each once")
 
 
 class Drawn(NamedTuple):
@@ -61,11 +68,11 @@ class Drawn(NamedTuple):
 
 
 def between_noises(model: Model, params: Params, config: InterpolateConfig, device: torch.device) -> dict[str, Drawn]:
-    """Each path with each sampler, all between the same noises."""
+    """The methods that `config` names, all between the same noises."""
     ends = ImageNoise(config.seed, "interpolate", range(2 * config.pairs), model.shape, device)()
     drawn = {}
-    for path, sampler in product(config.paths, config.samplers):
-        name = f"{path}_{sampler}"
+    for name in config.methods:
+        path, sampler = METHODS[name]
         how, noises = way(params, config, sampler), along(PATHS[path], ends, config.frames)
         drawn[name] = decoded(model, how, noises, config.seed, name, fresh=sampler == "ancestral")
     return drawn

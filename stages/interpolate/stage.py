@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddpm.evaluation.metrics import mean
+from ddpm.evaluation.estimates import mean
 from ddpm.evaluation.neighbours import nearest
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
 from ddpm.evaluation.perceptual import Metric, load_lpips
@@ -21,7 +21,7 @@ from stages.kit.device import setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.figures import PICTURE_DPI, save_figure, strip_figure
+from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import SampleConfig, load_model
@@ -34,8 +34,8 @@ SAMPLERS = {
     "ddim": "DDIM",
     "native": "the model's own",
 }
-SHOWN = ("lerp_ancestral", "lerp_ddim", "slerp_ddim", "slerp_native")
-"""Methods in the figure: the report's, both paths without step noise, and the model's own sampler."""
+SHOWN = 3
+"""Methods between noises in the figure, the first ones."""
 
 
 def main(
@@ -51,7 +51,7 @@ def main(
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
-    conditional model without a class. In the folder FIGURES, `interpolation.png` shows a few methods. Given the
+    conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
     folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
     (`interpolation_real`), and DETAILS measure all paths.
     """
@@ -62,19 +62,19 @@ def main(
     preprocessing = {weights: model.preprocessing}
     real = open_real(backbone, images, preprocessing, config, device)
     noise = between_noises(model, params, config, device)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"noise": {}, "real": {}}
+    pictured: dict[str, Drawn] = {}
     if real:
         pictured = between_images(model, params, config, to_model_range(real.held_out).to(device))
         found = measure(real, noise, pictured)
         write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
         write_json(details, found)
-        rows = real_rows(pictured, real.held_out, found["real"], config.shown)
-        save_figure(figures / "interpolation_real.png", rows, PICTURE_DPI)
+        save_figure(figures / "interpolation_real.png", real_figure(pictured, real.held_out, found["real"]))
     write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
-    save_figure(figure, noise_rows(noise, found.get("noise", {}), config), PICTURE_DPI)
+    save_figure(figure, paths_figure(noise, pictured, found, config.frames))
     *_, last = noise
     said = ""
-    if found:
+    if real:
         length = found["noise"][last]["length_over_end_distance"]["value"]
         said = f", those of {last} {length:.2f} times as long as straight ones"
     return f"paths by {len(noise)} methods in {samples}{said}; see {figure}"
@@ -176,13 +176,20 @@ def ends_and_middle(values: Tensor) -> dict[str, float]:
     return {"ends": float(values[:, [0, 2]].mean()), "middle": float(values[:, 1].mean())}
 
 
-def noise_rows(noise: Mapping[str, Drawn], found: Mapping[str, Any], config: InterpolateConfig) -> Figure:
-    """The methods `SHOWN` for the first pairs, or the first few where none of these is asked for."""
-    few = [name for name in SHOWN if name in noise] or list(noise)[: len(SHOWN)]
-    rows = [(name, pair) for pair in range(min(config.shown, config.pairs)) for name in few]
-    images = np.stack([noise[name].images[pair] for name, pair in rows])
-    labels = [label(name, found) for name, _ in rows]
-    return strip_figure(images, weights_of(config.frames), labels, group=len(few))
+def paths_figure(
+    noise: Mapping[str, Drawn], real: Mapping[str, Drawn], found: Mapping[str, Any], frames: int
+) -> Figure:
+    """The report's figure 4: the first pair of noises by the first `SHOWN` methods, and of images by the first."""
+    rows, labels = [], []
+    for name in list(noise)[:SHOWN]:
+        rows.append(noise[name].images[0])
+        labels.append(label(name, found["noise"]))
+    groups, headings = [len(rows)], ["between two noises"]
+    for name in list(real)[:1]:
+        rows.append(real[name].images[0])
+        labels.append(real_label(name, found["real"]))
+        groups, headings = [*groups, 1], [*headings, "between two real images, which the network has not seen"]
+    return strip_figure(np.stack(rows), weights_of(frames), labels, groups, headings)
 
 
 def label(name: str, found: Mapping[str, Any]) -> str:
@@ -202,16 +209,19 @@ def numbers(name: str, found: Mapping[str, Any]) -> list[str]:
     return [f"ends {ends:.2f}, length {length:.1f}"]
 
 
-def real_rows(images: Mapping[str, Drawn], held_out: np.ndarray, found: Mapping[str, Any], shown: int) -> Figure:
-    """Every method for the first pairs, between the images themselves."""
-    rows, labels = [], []
-    for pair, (a, b) in enumerate(zip(held_out[::2][:shown], held_out[1::2][:shown], strict=True)):
-        for name, drawn in images.items():
-            rows.append(np.stack([a, *drawn.images[pair], b]))
-            words = "DDIM inversion\nslerp" if name == "ddim" else name.replace("encode_", "noise to t = ") + "\nlerp"
-            labels.append("\n".join([words, *numbers(name, found)]))
-    columns = ["image", *weights_of(rows[0].shape[0] - 2), "image"]
-    return strip_figure(np.stack(rows), columns, labels, group=len(images))
+def real_label(name: str, found: Mapping[str, Any]) -> str:
+    """The method between real images in words, and its numbers."""
+    words = "slerp\nDDIM inversion" if name == "ddim" else name.replace("encode_", "lerp\nnoise to t = ")
+    return "\n".join([words, *numbers(name, found)])
+
+
+def real_figure(images: Mapping[str, Drawn], held_out: np.ndarray, found: Mapping[str, Any]) -> Figure:
+    """The first pair of real images by every method, between the images themselves."""
+    first, last, frames = held_out[0], held_out[1], next(iter(images.values())).images.shape[1]
+    rows = [np.stack([first, *drawn.images[0], last]) for drawn in images.values()]
+    labels = [real_label(name, found) for name in images]
+    columns = ["image", *weights_of(frames), "image"]
+    return strip_figure(np.stack(rows), columns, labels, [len(rows)], ["between two real images"])
 
 
 def weights_of(frames: int) -> list[str]:

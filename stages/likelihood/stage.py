@@ -14,8 +14,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
+from ddpm.evaluation.estimates import Estimate, mean
 from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, noise_levels
-from ddpm.evaluation.metrics import Estimate, mean
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise
@@ -23,7 +23,7 @@ from stages.kit.device import setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.figures import HELD_OUT, SAMPLES, save_figure
+from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import Model, load_model, model_sampling
@@ -45,7 +45,7 @@ class LikelihoodConfig:
 def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: Path) -> str:
     """Evaluate the model in WEIGHTS on the held-out images in the folder IMAGES: bits per dimension and loss.
 
-    DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss.png` in the folder FIGURES shows.
+    DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss.svg` in the folder FIGURES shows.
     The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
     steps and without guidance.
     """
@@ -80,7 +80,7 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     write_json(details, measured)
     by_level = level_table(model, terms, bits, runs)
     write_csv(levels, by_level)
-    figure = figures / "noise_loss.png"
+    figure = figures / "noise_loss.svg"
     save_figure(figure, level_figure(by_level))
     total = measured["bits_per_dim"]["total"]
     per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
@@ -141,19 +141,20 @@ def level_table(model: Model, terms: Terms, bits: Tensor, runs: list[range]) -> 
 
 def level_figure(table: pd.DataFrame) -> Figure:
     """Errors by noise level, and the bits that each level costs."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    errors, costs = figure.subplots(1, 2)
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    errors, costs = figure.subplots(2, 1, sharex=True)
     ratio = np.exp(-table["log_snr"] / 2)
     for name, label, colour in (("eps_error", "of ε", SAMPLES), ("x0_error", "of x\N{SUBSCRIPT ZERO}", HELD_OUT)):
         errors.plot(ratio, table[name], "o-", color=colour, markersize=3, linewidth=1.2, label=label)
         errors.fill_between(ratio, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.25, linewidth=0)
-    errors.axhline(1, color="#888888", linewidth=0.8)
-    errors.set(yscale="log", ylabel="mean squared error", title="error")
+    errors.axhline(1, color=INK, linewidth=0.8)
+    errors.set(yscale="log", ylabel="mean squared error", title="error of ε and of x\N{SUBSCRIPT ZERO}")
     errors.legend()
     costs.bar(ratio, table["bits"], width=ratio * 0.4, color=SAMPLES)
     costs.set(ylabel="bits per dimension", title="share in the bound")
     for axis in (errors, costs):
-        axis.set(xscale="log", xlabel=f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
-        axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        axis.set_xscale("log")
+        axis.grid(axis="y", **GRID)
         axis.set_axisbelow(True)
+    costs.set_xlabel(f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
     return figure

@@ -1,6 +1,6 @@
 """The page's own plots: the training loss, and the benchmark of quality against time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,13 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from stages.shared.figures import REAL, SAMPLES
+from stages.shared.figures import GRID, INK, REAL, REPORT, SAMPLES, WIDTH
+
+Rows = Sequence[Mapping[str, Any]]
+"""Of the benchmark: a sampler with its number of evaluations and its KID."""
 
 
 def loss_figure(losses: pd.DataFrame) -> Figure:
     """The loss by epoch, and the learning rate below it."""
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
     marker = "o" if len(losses) == 1 else ""
     above.plot(losses["epoch"], losses["loss"], color=SAMPLES, linewidth=1.4, marker=marker)
     above.set(yscale="log", ylabel="training loss")
@@ -22,54 +25,55 @@ def loss_figure(losses: pd.DataFrame) -> Figure:
     above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_formatter(NullFormatter())
-    above.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    above.grid(axis="y", **GRID)
     below.plot(losses["epoch"], losses["learning_rate"], color=REAL, linewidth=1.2, marker=marker)
-    below.set(ylabel="learning rate", xlabel="epoch", ylim=(0, None))
+    below.set(ylabel="rate", xlabel="epoch", ylim=(0, None))
     below.set_xlim(0, None)
     return figure
 
 
-SPACINGS = {"trailing": "-", "logsnr": "--", "linspace": "-.", "leading": ":"}
-"""How the line of each is drawn."""
+LINES = {"ancestral": ("o", REPORT), "ddim": ("s", SAMPLES)}
+"""The samplers of the report and of its future work: a line each."""
 
 
 def quality_figure(quality: Mapping[str, Any]) -> Figure:
-    """KID by evaluations, a line for each sampler and spacing; 1,000 ancestral steps as a band, the pick in a ring."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    """KID by evaluations: ancestral sampling, DDIM, and the rows that no other row beats in both."""
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
     rows = [row for row in quality["rows"] if row["precision"] == "auto"]
-    reference = next(row["kid"] for row in rows if row["kid_difference"] is None)
-    axes.axhspan(reference["low"], reference["high"], color="#ebebeb", linewidth=0, label="1,000 ancestral steps")
-    axes.axhline(0, color="#888888", linewidth=0.8)
-    colours = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(row["sampler"] for row in rows))}
-    lines = list(dict.fromkeys((row["sampler"], row["spacing"]) for row in rows))
-    for place, (sampler, spacing) in enumerate(lines):
-        line = [row for row in rows if (row["sampler"], row["spacing"]) == (sampler, spacing)]
-        # Beside each other, because many samplers have as many evaluations.
-        beside = 1.012 ** (place - len(lines) / 2)
-        label = f"{sampler}, {spacing}" if spacing != "trailing" else sampler
-        _kid_line(axes, line, beside, color=colours[sampler], linestyle=SPACINGS[spacing], label=label)
-        for row in line:
-            if all(row[key] == value for key, value in quality["pick"].items()):
-                axes.plot(row["evaluations"] * beside, row["kid"]["value"], "ko", markersize=12, fillstyle="none")
+    others = [row for row in rows if row["sampler"] not in LINES]
+    axes.plot(*_points(others), "x", color=REAL, markersize=4, label="other samplers")
+    for name, (marker, colour) in LINES.items():
+        _line(axes, [row for row in rows if row["sampler"] == name], marker=marker, color=colour, label=name)
+    best = list(front(rows))
+    axes.plot(*_points(best), color=INK, linewidth=1, linestyle="--", label="Pareto front")
+    for row in best:
+        if all(row[key] == value for key, value in quality["pick"].items()):
+            axes.plot(*_points([row]), "o", color=INK, markersize=12, fillstyle="none", label="chosen")
+    axes.axhline(0, color=INK, linewidth=0.8)
     ticks = sorted({5} | {row["evaluations"] for row in rows if row["sampler"] == "ancestral"})
     axes.set(xscale="log", xlabel="evaluations of the network for each image", ylabel="KID to held-out images")
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    figure.legend(loc="outside right upper", fontsize=8)
+    axes.grid(axis="y", **GRID)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def _kid_line(axes: Axes, rows: Sequence[Mapping[str, Any]], beside: float, **style: Any) -> None:
+def front(rows: Rows) -> Iterator[Mapping[str, Any]]:
+    """The Pareto front: rows with a lower KID than all that need as many evaluations or fewer, by evaluations."""
+    lowest = float("inf")
+    for row in sorted(rows, key=lambda row: (row["evaluations"], row["kid"]["value"])):
+        if row["kid"]["value"] < lowest:
+            lowest = row["kid"]["value"]
+            yield row
+
+
+def _points(rows: Rows) -> tuple[list[float], list[float]]:
+    return [row["evaluations"] for row in rows], [row["kid"]["value"] for row in rows]
+
+
+def _line(axes: Axes, rows: Rows, **style: Any) -> None:
     kids = [row["kid"] for row in rows]
-    axes.errorbar(
-        [row["evaluations"] * beside for row in rows],
-        [kid["value"] for kid in kids],
-        [[kid["value"] - kid["low"] for kid in kids], [kid["high"] - kid["value"] for kid in kids]],
-        **style,
-        linewidth=1,
-        elinewidth=0.7,
-        marker="o",
-        markersize=3,
-    )
+    below, above = ([abs(kid["value"] - kid[end]) for kid in kids] for end in ("low", "high"))
+    axes.errorbar(*_points(rows), [below, above], **style, linewidth=1.2, elinewidth=0.8, markersize=4)

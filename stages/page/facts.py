@@ -1,7 +1,7 @@
 """What the templates say in numbers: metrics, parameters, and what follows from them without a run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -31,6 +31,32 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
         "copies": flagged(rank["copies"]),
         "loss": details["train"]["loss"]["last_tenth"],
     }
+
+
+def records(extract: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What became of the records: the names of `columns`, and the numbers of each split; columns of zeros are left out.
+
+    A category's column is there where there are several.
+    """
+    train = extract["train"]
+    several = train["images_of"] if len(train["images_of"]) > 1 else {}
+    kinds = {"encoding": train["encoding"], "mode": train["mode"], "images_of": several}
+    paths: list[tuple[str, ...]] = [("n",), ("images",), ("bad",), ("dropped",), ("enlarged",)]
+    paths += [(kind, name) for kind, names in kinds.items() for name in names]
+    table = {path: [_at(extract[split], path) for split in ("train", "val")] for path in paths}
+    shown = {path: numbers for path, numbers in table.items() if any(numbers)}
+    names = {"n": "records", "images": "used"}
+    return {
+        "columns": [names.get(path[-1], path[-1]) for path in shown],
+        "train": [numbers[0] for numbers in shown.values()],
+        "val": [numbers[1] for numbers in shown.values()],
+    }
+
+
+def _at(values: Any, path: Sequence[str]) -> int:
+    for key in path:
+        values = values[key]
+    return values
 
 
 def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -44,7 +44,8 @@ def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
         "comparable_with_report": params["data"] == "lsun" and params["extract"]["size"] == 48,
         "samples_nearer": samples["median"] < held_out["median"],
         "best_nearer_than_any": rank["best"]["min"] < held_out["min"],
-        "nearer_than_pairs": samples["mean"] < rank["real_pairs"]["mean"],
+        "best_nearer_than_batches": rank["best"]["max"] < rank["batch_means"]["min"],
+        "best_against_held_out": _place(rank["best"]["mean"], rank["best_of_held_out"]["mean"]),
         "flagged": flagged(copies),
         "flagged_if_real": copies["rate"] * copies["samples"]["n"],
         "unseen_are_good": unseen["n"] > 0 and unseen["max"] <= held_out["max"],
@@ -54,9 +55,11 @@ def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
 def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
     """What the metrics of the samples leave no doubt of."""
     samples, real, factors = evaluate["samples"], evaluate["real"], evaluate.get("factors", {})
+    to_training = evaluate["samples_to_training"]
     diversity, of_real = samples["diversity_lpips"], real["diversity_lpips"]
     return {
         "kid_above_zero": measured(samples, "kid")["low"] > 0,
+        "nearer_to_training": measured(to_training, "kid")["high"] < measured(samples, "kid")["low"],
         "less_diverse": diversity["high"] < of_real["low"],
         "more_diverse": diversity["low"] > of_real["high"],
         "colours_off": {"samples": colours_off(samples), "real": colours_off(real)},
@@ -91,6 +94,13 @@ def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str
         "drawn_as_picked": all(sampling[key] == picked[key] for key in how),
         "report_seconds": times[0]["median"] if same_run and report_way and times[0] else None,
     }
+
+
+def _place(value: float, among: Mapping[str, Any]) -> str:
+    """Whether `value` lies below all the values that `among` sums up, within them, or above; "" if there are none."""
+    if not among["n"]:
+        return ""
+    return "below" if value < among["min"] else "above" if value > among["max"] else "within"
 
 
 def measured(values: Mapping[str, Any], metric: str) -> Mapping[str, Any]:

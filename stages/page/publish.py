@@ -5,25 +5,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from PIL import Image
 
 from stages.kit.files import replacing
 from stages.page.sheets import Sheet
 
-PLOTS = ("nearest", "kid", "precision_recall", "diversity", "colours", "factors", "noise_loss")
-"""Figures of lines and words, which PNG compresses best."""
+PLOTS = ("nearest", "metrics", "colours", "factors", "noise_loss")
+"""Figures of lines and words, in SVG."""
 PICTURES = (
     "samples.png",
-    "best.jpg",
-    "interpolation.jpg",
+    "processes.webp",
+    "interpolation.webp",
     "interpolation_real.webp",
+    "best.webp",
+    "selections.webp",
     "data.webp",
-    "forward.webp",
-    "reverse.webp",
 )
-"""Figures made of images: samples to the pixel, two as JPEG because `dvc plots` shows no WebP, which is smaller."""
-OPTIONS: Mapping[str, Mapping[str, Any]] = {".png": {}, ".jpg": {"quality": 80}, ".webp": {"quality": 75, "method": 4}}
+"""Figures made of images, all but the samples compressed."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {".png": {}, ".webp": {"quality": 75, "method": 4}}
 """How Pillow writes each format."""
 GRIDS = ("samples", "data")
 """Pictures whose size grows with that of the images."""
@@ -44,10 +45,10 @@ def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
     shutil.rmtree(folder, ignore_errors=True)
     figures = {}
     for name in PLOTS:
-        target = folder / f"{name}.png"
+        target = folder / f"{name}.svg"
         with replacing(target) as temporary:
             shutil.copyfile(drawn / target.name, temporary)
-        figures[name] = figure_of(target)
+        figures[name] = plot_of(target)
     for target in map(folder.joinpath, PICTURES):
         with Image.open(drawn / f"{target.stem}.png") as picture:
             if target.stem in GRIDS:
@@ -66,10 +67,16 @@ def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Write `picture` in the format that the name of `path` ends in."""
     with replacing(path) as temporary:
-        picture.convert("RGB").save(temporary, path.suffix[1:].replace("jpg", "jpeg"), **OPTIONS[path.suffix])
+        picture.save(temporary, path.suffix[1:], **OPTIONS[path.suffix])
+
+
+def plot_of(path: Path) -> Figure:
+    """The plot in the SVG file `path`, whose folder lies beside the page; it says its size in points."""
+    width, height = (float(ElementTree.parse(path).getroot().attrib[side][:-2]) for side in ("width", "height"))
+    return Figure(f"{path.parent.name}/{path.name}", (round(width * 96 / 72), round(height * 96 / 72)))
 
 
 def figure_of(path: Path) -> Figure:
-    """The figure in the file `path`, whose folder lies beside the page."""
+    """The picture in the file `path`, whose folder lies beside the page."""
     with Image.open(path) as picture:
         return Figure(f"{path.parent.name}/{path.name}", picture.size)

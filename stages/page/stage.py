@@ -8,10 +8,11 @@ import pandas as pd
 
 from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
+from stages.page.claims import CLAIMS, REPORT_PARAMETERS
 from stages.page.curves import loss_figure, quality_figure
-from stages.page.facts import described, estimates, headline
+from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
-from stages.page.publish import figure_of, publish, publish_sheets
+from stages.page.publish import plot_of, publish, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
 from stages.shared.factors import FACTORS
@@ -22,6 +23,18 @@ from stages.shared.ranking import REPORT_BEST_SIX
 
 STAGES = ("extract", "train", "interpolate", "rank", "evaluate", "likelihood")
 """Those whose details are told."""
+SECTIONS = (
+    ("", "What the report says, and what this run says of it"),
+    (1, "Two processes"),
+    (2, "Training and sampling"),
+    (3, "Samples"),
+    (4, "Interpolation"),
+    (5, "Selection"),
+    (6, "Evaluation"),
+    (7, "Quality and time"),
+    (8, "Do it again"),
+)
+"""Of the page; sections 1 and 3 to 5 have the numbers of the report's figures."""
 
 
 def main(
@@ -48,8 +61,8 @@ def main(
     published = reports / "figures"
     shown = publish(figures, published)
     for name, figure in {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(benchmark)}.items():
-        save_figure(published / f"{name}.png", figure)
-        shown[name] = figure_of(published / f"{name}.png")
+        save_figure(published / f"{name}.svg", figure)
+        shown[name] = plot_of(published / f"{name}.svg")
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     files = [train.array, val.array, *sorted(model.iterdir()), drawn.array]
     run = described(params)
@@ -61,6 +74,10 @@ def main(
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
         "figures": shown,
         "report_best": REPORT_BEST_SIX,
+        "claims": CLAIMS,
+        "sections": SECTIONS,
+        "records": records(told["extract"]),
+        "report_parameters": REPORT_PARAMETERS,
         "factors": FACTORS,
         "estimates": list(estimates(told)),
         "digests": [(path.as_posix(), digest(path)) for path in files],

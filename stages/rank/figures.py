@@ -10,21 +10,21 @@ from matplotlib.figure import Figure
 
 from ddpm.images import Images
 from stages.rank.sets import Sets
-from stages.shared.figures import HELD_OUT, REAL, REPORT, SAMPLES
+from stages.shared.figures import HELD_OUT, INK, REAL, REPORT, SAMPLES, WIDTH
 from stages.shared.ranking import REPORT_BEST_SIX
 
 TITLES = {
-    "best": "lowest LPIPS to a training image: the report's selection",
+    "best": "lowest LPIPS to a training image",
     "best_unseen": "lowest LPIPS to a held-out image, without what is flagged",
     "suspects": "likeliest to be copies",
 }
 PANELS = {
-    "samples": (SAMPLES, "samples to their nearest training image"),
-    "held_out": (HELD_OUT, "held-out images to their nearest training image"),
-    "left_out": (REAL, "training images to the nearest other one"),
-    "real_pairs": (REAL, "random pairs of training images"),
+    "samples": (SAMPLES, "samples to their nearest in training"),
+    "held_out": (HELD_OUT, "held-out images to their nearest in training"),
+    "left_out": (REAL, "training images to the nearest other"),
+    "batches": (REAL, "training images, batch to batch"),
 }
-FLAGGED = "#b03030"
+FLAGGED = "#c74a4a"
 """Colour of what is nearer to a copy than real images are."""
 
 
@@ -37,14 +37,14 @@ class Row(NamedTuple):
     notes: Sequence[str]
 
 
-def best_figure(chosen: Mapping[str, pd.DataFrame], sets: Sets, columns: int) -> Figure:
+def selections_figure(chosen: Mapping[str, pd.DataFrame], sets: Sets, columns: int) -> Figure:
     """The selections in blocks, each sample above the real images that it is near to."""
     blocks = {name: _rows(name, list(part.itertuples()), sets) for name, part in chosen.items() if len(part)}
     heights = [len(rows) for rows in blocks.values()]
-    figure = Figure(figsize=(1.05 * columns + 0.4, 1.4 * sum(heights) + 0.3 * len(blocks)), layout="constrained")
+    figure = Figure(figsize=(0.82 * columns + 0.4, 1.25 * sum(heights) + 0.3 * len(blocks)), layout="constrained")
     parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (name, rows) in zip(parts, blocks.items(), strict=True):
-        part.suptitle(TITLES[name], fontsize=10)
+        part.suptitle(TITLES[name], fontsize=9)
         for axes, row in zip(part.subplots(len(rows), columns, squeeze=False), rows, strict=True):
             _draw(axes, row)
     return figure
@@ -98,7 +98,7 @@ def histogram_figure(
 
     What is below `limit` there is flagged.
     """
-    figure = Figure(figsize=(7.2, 7.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 8.6), layout="constrained")
     *axes, last = figure.subplots(len(distances) + 1, 1)
     edges = _edges([*distances.values(), np.array(REPORT_BEST_SIX)])
     for axis, (name, values) in zip(axes, distances.items(), strict=True):
@@ -107,10 +107,10 @@ def histogram_figure(
         axis.hist(values, edges, weights=_share(values), color=colour, alpha=0.75)
         axis.axvline(np.median(values), color=colour, linestyle="--", linewidth=1.2)
         axis.set(xlim=(0, edges[-1]), ylabel="share")
-        axis.set_title(f"{title}  (n = {len(values)}, median {np.median(values):.3f})", loc="left", color=colour)
+        axis.set_title(f"{title}\nn = {len(values):,}, median {np.median(values):.3f}", loc="left", color=colour)
     lowest = np.sort(distances["samples"])[:best]
-    axes[0].plot(lowest, np.zeros(best), "v", color="black", markersize=5, clip_on=False, label=f"the {best} lowest")
-    label = "the report's six best, {} to {} (LSUN)".format(*REPORT_BEST_SIX)
+    axes[0].plot(lowest, np.zeros(best), "v", color=INK, markersize=5, clip_on=False, label=f"the {best} lowest")
+    label = "the report's six best (LSUN)"
     axes[0].fill_between([], [], color=REPORT, alpha=0.18, linewidth=0, label=label)
     axes[0].legend(loc="upper right")
     axes[-1].set_xlabel("LPIPS")

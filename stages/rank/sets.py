@@ -30,14 +30,15 @@ class Sets(NamedTuple):
     group: np.ndarray
 
 
-def open_sets(samples_folder: Path, images: Path, seed: int) -> Sets:
-    """Open the samples in a folder and the real images in another; `seed` draws `left_out`.
+def open_sets(samples_folder: Path, images: Path, count: int, seed: int) -> Sets:
+    """Open the first `count` samples in a folder and the real images in another; `seed` draws `left_out`.
 
     Raises:
         StageError: they don't belong together, or are too few.
     """
     samples, train, val = image_set(samples_folder, "samples"), image_set(images, "train"), image_set(images, "val")
-    ours, _, unseen = open_alike(dict([samples, train, val]))
+    drawn, _, unseen = open_alike(dict([samples, train, val]))
+    ours = drawn[:count]
     group, held_out = without_duplicates(images / DUPLICATES, train.table, val.table)
     alone = np.flatnonzero(np.bincount(group)[group] == 1)
     for (path, _), rows in ((samples, ours), (train, alone), (val, held_out)):

@@ -11,20 +11,19 @@ import pandas as pd
 import torch
 
 from ddpm.evaluation.copies import copy_distances, p_values, threshold
-from ddpm.evaluation.metrics import mean, proportion
+from ddpm.evaluation.estimates import proportion
 from ddpm.evaluation.neighbours import OnBlock, nearest, take
-from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, random_pairs
-from ddpm.images import Images
-from ddpm.rng import numpy_stream
+from ddpm.evaluation.perceptual import Metric, load_lpips
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
-from stages.rank.figures import best_figure, histogram_figure
+from stages.rank.figures import histogram_figure, selections_figure
 from stages.rank.sets import Sets, open_sets
-from stages.shared.figures import PICTURE_DPI, save_figure
+from stages.rank.yardsticks import best_of_batches, between_batches, spread, with_interval
+from stages.shared.figures import save_figure
 from stages.shared.formats import read_safetensors, write_csv, write_json
 from stages.shared.ranking import RankConfig
 
@@ -41,7 +40,7 @@ def main(
 
     NEIGHBOURS gets a row for each sample, DETAILS the numbers of samples and real images, DISTANCES how the distances
     are distributed, for `dvc plots`. In the folder FIGURES, `best.png` shows the best samples beside what they are
-    near, `nearest.png` the distances.
+    near, `selections.png` two other selections, `nearest.svg` the distances.
     """
     figure = figures / "best.png"
     params = read_params()
@@ -51,24 +50,29 @@ def main(
             tensors, metadata = read_safetensors(backbone)
             device = setup(params)
             metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size)
-            sets = open_sets(samples, images, config.seed)
+            sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
-                raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} samples")
+                raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
         announce("rank", device, torch.float32)
         table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
         ranked = ranked_samples(metric, sets, table, config.flips)
     chosen = selections(ranked, config.best)
+    best = chosen["best"]["distance"]
     if first_process():
-        groups = by_set(table, "distance") | {"real_pairs": pair_distances(metric, sets.train, config)}
-        found = summary(table, chosen, groups, config.flag_rate)
+        batches = between_batches(metric, sets.train, len(sets.samples), config.batches, config.seed)
+        groups = by_set(table, "distance") | {"batches": batches.ravel()}
+        found = summary(table, chosen, groups, config.flag_rate) | {
+            "batch_means": spread(batches.mean(axis=1)),
+            "best_of_held_out": best_of_batches(groups["held_out"], len(sets.samples), config.best, config.seed),
+        }
         size = config.input_size or sets.samples.shape[1]
         write_csv(neighbours, ranked.round(6))
         write_csv(distances, distributions(by_set(table, "distance")).round(6))
         write_json(details, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
-        save_figure(figure, best_figure(chosen, sets, config.best), PICTURE_DPI)
+        save_figure(figure, selections_figure({"best": chosen.pop("best")}, sets, config.best))
+        save_figure(figures / "selections.png", selections_figure(chosen, sets, config.best))
         copies = by_set(table, "copy_distance")
-        save_figure(figures / "nearest.png", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
-    best = chosen["best"]["distance"]
+        save_figure(figures / "nearest.svg", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
     return f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {details}; see {figure}"
 
 
@@ -157,18 +161,6 @@ def selections(ranked: pd.DataFrame, best: int) -> dict[str, pd.DataFrame]:
     }
 
 
-def pair_distances(metric: Metric, images: Images, config: RankConfig) -> np.ndarray:
-    """LPIPS of random pairs of images."""
-    pairs = random_pairs(len(images), config.pairs, numpy_stream(config.seed, "rank: pairs"))
-    found = []
-    with progress(len(pairs), "pair", label="random pairs") as shown:
-        for start in range(0, len(pairs), IMAGES_AT_ONCE):
-            part = pairs[start : start + IMAGES_AT_ONCE]
-            found.append(metric.pair_distances(*(take(images, rows) for rows in part.T)))
-            shown.update(len(part))
-    return torch.cat(found).numpy()
-
-
 def summary(
     table: pd.DataFrame, chosen: Mapping[str, pd.DataFrame], distances: Mapping[str, np.ndarray], rate: float
 ) -> dict[str, Any]:
@@ -186,18 +178,6 @@ def summary(
             **{name: asdict(proportion(flags.mean(), len(flags))) for name, flags in by_set(table, "flagged").items()},
         },
     }
-
-
-def spread(values: np.ndarray) -> dict[str, Any]:
-    """Lowest, median, mean and highest; of no values only that there are none."""
-    names = ("min", "median", "mean", "max") if len(values) else ()
-    return {name: float(getattr(np, name)(values)) for name in names} | {"n": len(values)}
-
-
-def with_interval(values: np.ndarray) -> dict[str, Any]:
-    """The same, and the 95 % interval of the mean."""
-    estimate = mean(torch.tensor(values))
-    return {**spread(values), "low": estimate.low, "high": estimate.high}
 
 
 @contextmanager

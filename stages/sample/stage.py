@@ -23,19 +23,19 @@ from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
 from stages.kit.state import run_folder
 from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
-from stages.shared.figures import PICTURE_DPI, save_figure, strip_figure
+from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import SampleConfig
 
+GRID = 64
+"""Images in the grid of samples."""
 ROWS = 4
-"""Images in the forward strip, and in the trajectory."""
-REVERSED = 2
-"""Images in the reverse strip, with two rows each."""
-FORWARD = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-"""Columns of the forward strip, as fractions of T."""
-REVERSE = (1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1, 0.0)
-"""Columns of the reverse strip, likewise."""
+"""Images in the trajectory."""
+REAL_ROWS = 3
+"""Real images on their way to noise."""
+COLUMNS = (0.0, 0.06, 0.13, 0.22, 0.35, 0.5, 0.7, 1.0)
+"""Of the figure of both processes, as fractions of the first time step that is sampled at."""
 FRAMES = 23
 """Of the trajectory, before the last, at most."""
 
@@ -50,8 +50,8 @@ def main(
 ) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
-    `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There a strip
-    shows the reverse process and, given the folder IMAGES of real ones, another the forward process.
+    `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There
+    `processes.png` shows the reverse process and, given the folder IMAGES of real ones, the forward process above it.
     `reverse.safetensors` has the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of
     x_0.
     """
@@ -67,11 +67,8 @@ def main(
             if first_process():
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
-                write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:64], columns=8))
-                if real:
-                    strip = forward_strip(real, drawing.model.schedule, drawing.config.seed)
-                    save_figure(figures / "forward.png", strip, PICTURE_DPI)
-                show_reverse(drawing, figures, samples / "reverse.safetensors")
+                write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
+                show_processes(drawing, real, figures / "processes.png", samples / "reverse.safetensors")
                 shutil.rmtree(folder)
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
@@ -84,7 +81,7 @@ class Shown(NamedTuple):
 
 
 def first_images(folder: Path, model: Mapping[Path, str]) -> Shown:
-    """`ROWS` images: the first of each category, then the second of each, and so on.
+    """`REAL_ROWS` images: the first of each category, then the second of each, and so on.
 
     `model` has the preprocessing of the images that it draws.
 
@@ -95,7 +92,7 @@ def first_images(folder: Path, model: Mapping[Path, str]) -> Shown:
     real = open_images(path, index)
     require_one_preprocessing({index: real.preprocessing, **model})
     table = read_index(index)
-    table = table.assign(turn=table.groupby("label").cumcount()).sort_values(["turn", "label"])[:ROWS]
+    table = table.assign(turn=table.groupby("label").cumcount()).sort_values(["turn", "label"])[:REAL_ROWS]
     return Shown(real.array[table["row"].to_numpy()], list(table["category"]))
 
 
@@ -108,29 +105,41 @@ def index_table(drawing: Drawing) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def forward_strip(real: Shown, schedule: NoiseSchedule, seed: int) -> Figure:
-    """Real images on their way to noise, the report's figure 1."""
-    steps = [round(fraction * (schedule.steps - 1)) for fraction in FORWARD]
-    x0 = to_model_range(real.images)
-    eps = normal(numpy_stream(seed, "forward"), x0.shape)
-    columns = [to_uint8(q_sample(schedule, x0, torch.full((len(x0),), t), eps)) for t in steps]
-    rows = real.categories if len(set(real.categories)) > 1 else None
-    return strip_figure(np.stack(columns, axis=1), [f"t = {t}" for t in steps], rows)
+Seen = Mapping[int, np.ndarray]
+"""By t, x_t and the estimates of x_0, uint8 `[2, ROWS, H, W, 3]`; at t = -1 both are the samples."""
 
 
-def show_reverse(drawing: Drawing, figures: Path, trajectory: Path) -> None:
-    """Draw the first `ROWS` images again, by themselves, and show how they come about."""
-    wanted = [fraction * drawing.timesteps[0] for fraction in REVERSE]
-    columns = list(dict.fromkeys(min(drawing.timesteps, key=lambda t: abs(t - near)) for near in wanted))
+def show_processes(drawing: Drawing, real: Shown | None, figure: Path, trajectory: Path) -> None:
+    """Draw the first `ROWS` images again, by themselves, and show how they come about and how real ones dissolve."""
+    wanted = [fraction * drawing.timesteps[0] for fraction in COLUMNS]
+    columns = sorted({min(drawing.timesteps, key=lambda t: abs(t - near)) for near in wanted})
     frames = drawing.timesteps[:: -(-len(drawing.timesteps) // FRAMES)]
     seen = watch(drawing, {*columns, *frames})
-    save_figure(figures / "reverse.png", reverse_strip(seen, columns), PICTURE_DPI)
+    save_figure(figure, processes_figure(seen, columns, real, drawing))
     moving = np.stack([seen[t] for t in [*frames, -1]], axis=2)  # [2, ROWS, frames, H, W, 3]
     write_safetensors(trajectory, {"frames": torch.from_numpy(moving)}, {"timesteps": frames})
 
 
-Seen = Mapping[int, np.ndarray]
-"""By t, x_t and the estimates of x_0, uint8 `[2, ROWS, H, W, 3]`; at t = -1 both are the samples."""
+def processes_figure(seen: Seen, columns: Sequence[int], real: Shown | None, drawing: Drawing) -> Figure:
+    """The report's figure 1: noise rises from left to right at the same `columns` of t in both processes."""
+    reverse = np.stack([seen[t][:, 0] for t in (-1, *columns)], axis=1)
+    rows, names = list(reverse), ["$x_t$ of sample 0", "estimate of $x_0$"]
+    groups, headings = [2], ["← reverse process: the network takes noise out, step by step"]
+    if real:
+        rows = [*forward_rows(real, columns, drawing.model.schedule, drawing.config.seed), *rows]
+        kinds = real.categories if len(set(real.categories)) > 1 else ["training image"] * len(real.categories)
+        names = [*(f"$x_t$ of a\n{kind}" for kind in kinds), *names]
+        groups, headings = [len(kinds), 2], ["forward process: noise is added, equation (2) →", *headings]
+    labels = ["image", *(f"t = {t}" for t in columns)]
+    return strip_figure(np.stack(rows), labels, names, groups, headings)
+
+
+def forward_rows(real: Shown, steps: Sequence[int], schedule: NoiseSchedule, seed: int) -> np.ndarray:
+    """Real images and what becomes of each at `steps`, uint8 `[images, 1 + steps, H, W, 3]`."""
+    x0 = to_model_range(real.images)
+    eps = normal(numpy_stream(seed, "forward"), x0.shape)
+    noisy = [to_uint8(q_sample(schedule, x0, torch.full((len(x0),), t), eps)) for t in steps]
+    return np.stack([real.images, *noisy], axis=1)
 
 
 def watch(drawing: Drawing, steps: set[int]) -> Seen:
@@ -145,10 +154,3 @@ def watch(drawing: Drawing, steps: set[int]) -> Seen:
 
         drawn = drawing.images(range(ROWS), on_step)
     return {**seen, -1: np.stack([drawn, drawn])}
-
-
-def reverse_strip(seen: Seen, steps: Sequence[int]) -> Figure:
-    """Two rows an image: x_t, and what the network takes it for; the last column is the sample."""
-    pairs = np.stack([seen[t][:, :REVERSED] for t in [*steps, -1]], axis=2).swapaxes(0, 1)
-    names = ["$x_t$", "estimate of $x_0$"] * REVERSED
-    return strip_figure(pairs.reshape(-1, *pairs.shape[2:]), [*(f"t = {t}" for t in steps), "sample"], names, group=2)

@@ -51,7 +51,7 @@ def write_npy_header(file: IO[bytes], images: int, size: int) -> None:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 `[H, W, 3]` as PNG; the bytes depend on the pixels alone."""
+    """Write uint8 `[H, W, 3]`, or `[H, W, 4]` with opacity, as PNG; the bytes depend on the pixels alone."""
     with replacing(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="png")
 

@@ -15,16 +15,17 @@ REPORT_BEST_SIX = (0.29, 0.32)
 class RankConfig:
     """`net`: the network behind LPIPS; `input_size`: the square that images are resized to for it, if at all.
 
-    `flips`: count a training image mirrored where that is nearer; `best`: samples to show; `pairs`: random pairs of
-    training images; `flag_rate`: share of real images that may be taken for copies. `seed` draws the pairs and the
-    images to leave out. It is not the top-level seed, so that runs which differ in that one are measured with the same
-    yardstick.
+    `samples`: how many are ranked, the first ones; `flips`: count a training image mirrored where that is nearer;
+    `best`: samples to show; `batches`: pairs of batches of training images, each as large as `samples`; `flag_rate`:
+    share of real images that may be taken for copies. `seed` draws the batches and the images to leave out. It is not
+    the top-level seed, so that runs which differ in that one are measured with the same yardstick.
     """
 
     net: Literal["alex", "vgg"]
     input_size: Annotated[int, Field(ge=32, le=512)] | None
     flips: bool
+    samples: PositiveInt
     best: PositiveInt
-    pairs: Annotated[int, Field(ge=2)]
+    batches: Annotated[int, Field(ge=2)]
     flag_rate: Annotated[float, Field(gt=0, lt=1)]
     seed: NonNegativeInt

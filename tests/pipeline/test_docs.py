@@ -37,7 +37,8 @@ LITTLE = [
     "interpolate.steps=2",
     "likelihood.images=16",
     "likelihood.bins=4",
-    "rank.pairs=50",
+    "rank.batches=2",
+    "sample.count=64",
 ]
 """What makes the default profile quick; a command of the documentation may change it."""
 

@@ -177,7 +177,7 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     write_params: WriteParams, backbone: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """Imported, then sampled, interpolated, ranked and evaluated beside drawn churches."""
-    short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.pairs": 10}
+    short = {"interpolate.pairs": 2, "interpolate.frames": 3, "interpolate.steps": 2, "rank.batches": 2}
     write_params({"model": "smoke", "extract.filter": "bilinear", "sample.steps": 3, "sample.count": 12, **short})
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
     shape = {**FIXED, **CONVENTIONS["tensorflow"], **blocks}

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from ddpm.evaluation.metrics import colour_drift, frechet, kid, kid_difference, mean, mean_pairwise, precision_recall
+from ddpm.evaluation.colours import colour_drift
+from ddpm.evaluation.estimates import mean, mean_pairwise
+from ddpm.evaluation.metrics import frechet, kid, kid_difference, precision_recall
 from ddpm.rng import normal, numpy_stream
 
 
@@ -26,7 +28,7 @@ def test_kid_is_torch_fidelitys():
 def test_kid_and_its_interval_do_not_depend_on_what_is_in_memory_at_once(monkeypatch):
     x, y = gaussian(60, 32, seed=1), gaussian(50, 32, mean=0.4, seed=2)
     whole = kid(x, y), kid_difference(x, gaussian(60, 32, seed=3), y)
-    monkeypatch.setattr("ddpm.evaluation.metrics.KERNEL_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ddpm.evaluation.metrics.ROWS_AT_ONCE", 7)
     blocks = kid(x, y), kid_difference(x, gaussian(60, 32, seed=3), y)
     for one, other in zip(whole, blocks, strict=True):
         assert astuple(one) == pytest.approx(astuple(other), rel=1e-9)

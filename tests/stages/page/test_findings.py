@@ -30,7 +30,8 @@ def found(changes=(), run=RUN, quality=QUALITY):
     [
         ("samples_nearer", "rank.samples.median", 0.249, 0.25),
         ("best_nearer_than_any", "rank.best.min", 0.199, 0.2),
-        ("nearer_than_pairs", "rank.samples.mean", 0.599, 0.6),
+        ("best_nearer_than_batches", "rank.best.max", 0.549, 0.55),
+        ("nearer_to_training", "evaluate.samples_to_training.kid_alexnet.high", 0.449, 0.45),
         ("unseen_are_good", "rank.best_unseen.max", 0.3, 0.301),
         ("less_diverse", "evaluate.samples.diversity_lpips.high", 0.199, 0.2),
     ],
@@ -58,6 +59,12 @@ def test_true_above_a_limit(name, path, below, above):
 
 def test_without_the_report_s_interpolation_nothing_is_said_of_its_middle():
     assert found({"interpolate.noise": {}})["midpoint_farther"] is False
+
+
+@pytest.mark.parametrize(("mean", "place"), [(0.169, "below"), (0.17, "within"), (0.27, "within"), (0.271, "above")])
+def test_the_best_are_placed_among_the_best_of_real_images(mean, place):
+    assert found({"rank.best.mean": mean})["best_against_held_out"] == place
+    assert found({"rank.best.mean": mean, "rank.best_of_held_out.mean": {"n": 0}})["best_against_held_out"] == ""
 
 
 def test_no_selection_is_no_good_selection():

@@ -24,7 +24,7 @@ from stages.rank import stage as rank
 from stages.rank.sets import open_sets
 from stages.shared.formats import write_safetensors
 
-SMALL = {"rank.pairs": 20, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
+SMALL = {"rank.batches": 2, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
 OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
 
 
@@ -78,7 +78,7 @@ def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
     )
     assert metrics["copies"]["samples"] | {"low": 0, "high": 1} == {"value": 0.5, "low": 0, "high": 1, "n": 12}
     assert metrics["copies"]["held_out"]["value"] <= 0.05
-    counts = {"best": 6, "samples": 12, "held_out": 48, "left_out": 48, "real_pairs": 20, "best_unseen": 6}
+    counts = {"best": 6, "samples": 12, "held_out": 48, "left_out": 48, "batches": 24, "best_unseen": 6}
     assert {name: metrics[name]["n"] for name in counts} == counts
     assert metrics["best"]["flagged"] >= 4
     assert metrics["best_unseen"]["max"] == pytest.approx(table["held_out_distance"][6:].max(), abs=1e-6)

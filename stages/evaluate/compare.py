@@ -1,0 +1,50 @@
+"""How sets of images compare, from their features: as a whole, and category by category."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from ddpm.evaluation.estimates import Estimate
+from ddpm.evaluation.metrics import kid, precision_recall
+
+SETS = ("samples", "real", "held_out")
+"""Samples, training images, held-out images."""
+
+Compared = dict[str, Estimate]
+"""KID, precision and recall, by their names and the network behind the features, as in `kid_alexnet`."""
+
+
+def compare(ours: Tensor, theirs: Tensor, neighbourhood: int, network: str) -> Compared:
+    """Features `[M, D]` against features `[N, D]`, which stand for the real images; M, N > `neighbourhood`."""
+    precision, recall = precision_recall(ours, theirs, neighbourhood)
+    return {f"kid_{network}": kid(ours, theirs), f"precision_{network}": precision, f"recall_{network}": recall}
+
+
+def compare_categories(
+    features: Mapping[str, Tensor], categories: Mapping[str, np.ndarray], neighbourhood: int, network: str
+) -> dict[str, dict[str, Compared]]:
+    """Within each category, samples and training images against held-out ones.
+
+    Args:
+        features: of each of `SETS`, `[N, D]`.
+        categories: the category of each image of each of `SETS`, `[N]`.
+        neighbourhood: the k of precision and recall.
+        network: whose features they are.
+
+    Returns:
+        By category, in the order of their names; one that has too few images in a set is left out.
+    """
+    found = {}
+    for name in np.unique(categories["samples"]):
+        part = {each: features[each][categories[each] == name] for each in SETS}
+        if min(map(len, part.values())) >= fewest(neighbourhood):
+            found[str(name)] = {
+                each: compare(part[each], part["held_out"], neighbourhood, network) for each in SETS[:2]
+            }
+    return found
+
+
+def fewest(neighbourhood: int) -> int:
+    """The fewest images of a set that can be compared."""
+    return max(neighbourhood, 2) + 1
