@@ -20,11 +20,17 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
-    """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code."""
+    """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code.
+
+    The loss of a time step counts with the product of `weighting` and the probability that `timesteps` draws it with.
+    `timesteps_mean` and `timesteps_std` belong to `log_normal`.
+    """
 
     target: TargetName
     weighting: WeightingName
     timesteps: TimestepLaw
+    timesteps_mean: Annotated[float, Field(allow_inf_nan=False)]
+    timesteps_std: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     loss: Literal["mean", "sum_per_1000"]
     batch_images: PositiveInt
     drop_last: bool
@@ -39,6 +45,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(set(self.ema_decays)) < len(self.ema_decays):
             raise ValueError(f"ema_decays = {list(self.ema_decays)}: each once")
+        if (self.target, self.weighting) == ("eps", "snr_plus_one"):
+            raise ValueError(
+                "weighting = snr_plus_one with target = eps: the loss of eps at t near T would have 10,000 times the "
+                "weight of others and more; take target x0 or v, or weighting simple or min_snr"
+            )
 
     def epoch_images(self, count: int) -> int:
         """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""

@@ -60,10 +60,17 @@ def test_noise_is_standard_normal() -> None:
     assert len(eps.flatten(1).unique(dim=0)) == 400
 
 
-@pytest.mark.parametrize(("law", "share"), [("uniform", 0.5), ("log_normal", 0.795)])
-def test_timesteps_follow_their_law(law: str, share: float) -> None:
-    """The share below T / 2, where noise is 3.44 times the signal; P(1.5 z < ln 3.44) = 0.795 for normal z."""
-    assert timestep_law(law, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
-    t = torch.cat([batches(timesteps=law).micro_batch(step, range(4)).t for step in range(500)])
+@pytest.mark.parametrize(
+    ("law", "share"),
+    [
+        ({"timesteps": "uniform"}, 0.5),
+        ({"timesteps": "log_normal"}, 0.795),
+        ({"timesteps": "log_normal", "timesteps_mean": -1.2, "timesteps_std": 1.2}, 0.979),
+    ],
+)
+def test_timesteps_follow_their_law(law: dict, share: float) -> None:
+    """The share below T / 2, where noise is 3.44 times the signal: P(m + s z < ln 3.44 = 1.236) for normal z."""
+    assert timestep_law(batches(**law).recipe, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
+    t = torch.cat([batches(**law).micro_batch(step, range(4)).t for step in range(500)])
     assert 0 <= int(t.min()) < int(t.max()) <= 999
     assert float((t < 500).float().mean()) == pytest.approx(share, abs=0.04)

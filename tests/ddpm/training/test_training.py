@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from ddpm.config import parse
+from ddpm.config import ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
@@ -21,7 +21,7 @@ from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training import report
-from ddpm.training.batches import Batches
+from ddpm.training.batches import Batch, Batches
 from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
 from ddpm.training.trainer import DivergedError, Trainer, TrainState
@@ -33,7 +33,8 @@ NETWORK = {
     "groups": 2, "conditional": False, "initial": "zero",
 }  # fmt: skip
 RECIPE = {
-    "target": "eps", "weighting": "simple", "timesteps": "uniform", "loss": "mean", "batch_images": 4,
+    "target": "eps", "weighting": "simple", "timesteps": "uniform",
+    "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
     "drop_last": False, "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5, "weight_decay": 0.0,
     "adam_beta2": 0.99, "ema_decays": [0.9, 0.5], "label_dropout": 0.25,
 }  # fmt: skip
@@ -188,10 +189,25 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_every_target_and_weighting_is_learnt(target: str) -> None:
-    for weighting in ("simple", "min_snr", "snr_plus_one"):
-        trainer, state = start(30, target=target, weighting=weighting, network={"dropout": 0.0})
+    """On the same noise, before and after."""
+    for weighting in ("simple", "min_snr", *(["snr_plus_one"] if target != "eps" else [])):
+        trainer, state = start(60, target=target, weighting=weighting, network={"dropout": 0.0})
+        unseen = [trainer.batches.micro_batch(step, range(4)) for step in range(1000, 1040)]
+
+        def loss(trainer: Trainer = trainer, state: TrainState = state, unseen: list[Batch] = unseen) -> float:
+            with torch.no_grad():
+                return float(torch.stack([trainer.losses(state, batch).mean() for batch in unseen]).mean())
+
+        before = loss()
         run(trainer, state)
-        assert np.mean(state.losses[-60:]) < 0.8 * np.mean(state.losses[:10]), weighting
+        assert loss() < 0.9 * before, weighting
+
+
+def test_a_weight_without_limit_is_refused() -> None:
+    """SNR + 1 for x_0 is 1 + 1 / SNR for eps: 25,000 at the end of the linear schedule."""
+    with pytest.raises(ConfigError, match=r"snr_plus_one with target = eps.*take target x0 or v") as error:
+        parse(Recipe, {**RECIPE, "weighting": "snr_plus_one"}, "recipe")
+    assert "\n" not in str(error.value)
 
 
 def test_labels_reach_the_network_and_some_are_dropped() -> None:
