@@ -95,5 +95,10 @@ def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> floa
 
 
 def ema_decay_at(step: int, decay: float) -> float:
-    """The decay after `step` updates: short at first, or the initial weights would weigh on for long."""
-    return min(decay, (1 + step) / (10 + step))
+    """The factor of the old average after `step` updates: 0 at first, then rising to `decay`.
+
+    With it the weights of k updates ago count in proportion to decay^k in a run of any length, those before the first
+    update not at all (the bias correction of Adam, Kingma & Ba 2015, section 3, folded into the factor). So the mean
+    age of what is averaged is decay / (1 - decay) updates, and half a run in runs that are shorter than that.
+    """
+    return 1 - (1 - decay) / (1 - decay ** (step + 1))

@@ -2,11 +2,14 @@
 
 import copy
 import io
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from scipy.spatial.distance import cdist, pdist
+from support import REPOSITORY
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ddpm.config import ConfigError, parse
@@ -223,22 +226,31 @@ def test_labels_reach_the_network_and_some_are_dropped() -> None:
     assert (state.model.class_embedding.weight != before).any(dim=1).all()
 
 
-def test_averages_follow_the_weights() -> None:
+def test_averages_weigh_every_step_by_its_age() -> None:
+    """Of n steps, k steps ago counts decay^k (1 - decay) / (1 - decay^n), and the initial weights nothing."""
     trainer, state = start(3)
-    before = [parameter.clone() for parameter in state.model.parameters()]
-    run(trainer, state, steps=1)
-    decay = ema_decay_at(0, 0.9)
-    assert decay == pytest.approx(0.1)
-    for average in state.averages:
-        pairs = zip(before, state.model.parameters(), average.parameters(), strict=True)
-        assert all(torch.allclose(decay * old + (1 - decay) * new, mean, atol=1e-7) for old, new, mean in pairs)
-    assert ema_decay_at(10**6, 0.9999) == 0.9999
-    run(trainer, state, steps=12)
-    assert not equal_weights(*state.averages)
+    history: list[list[torch.Tensor]] = []
+    for _ in trainer.fit(state):
+        history.append([parameter.detach().double().clone() for parameter in state.model.parameters()])
+        for average, decay in zip(state.averages, trainer.recipe.ema_decays, strict=True):
+            ages = torch.arange(len(history), dtype=torch.float64).flip(0)
+            weights = decay**ages / (decay**ages).sum()
+            for *past, mean in zip(*history, average.parameters(), strict=True):
+                assert torch.allclose(torch.tensordot(weights, torch.stack(past), 1).float(), mean, atol=1e-6)
+    assert len(history) == 18
 
 
-def equal_weights(a: UNet, b: UNet) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+def test_averages_of_tiny_are_different_averages() -> None:
+    """Any two of them share less than two thirds of their weight at the end of a run of 10,000 steps."""
+    decays = YAML(typ="safe").load(REPOSITORY / "params.yaml")["models"]["tiny"]["recipe"]["ema_decays"]
+    profiles = []
+    for decay in decays:
+        kept = np.array([ema_decay_at(step, decay) for step in range(10_000)])
+        profiles.append((1 - kept) * np.append(np.cumprod(kept[:0:-1])[::-1], 1))
+        assert profiles[-1].sum() == pytest.approx(1)
+        assert (profiles[-1] * np.arange(10_000)[::-1]).sum() == pytest.approx(decay / (1 - decay), rel=0.01)
+    for one, other in itertools.combinations(profiles, 2):
+        assert np.minimum(one, other).sum() < 2 / 3
 
 
 @pytest.mark.parametrize("rate", [1e3, 1e30])
