@@ -8,7 +8,13 @@ from typing import get_args
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -92,6 +98,25 @@ def test_ddim_trajectory_is_diffusers(eta: float) -> None:
         expected = oracle.step(eps_of(expected, t), t, expected, eta=eta, variance_noise=other).prev_sample
     found = run_sampler(config("ddim", 50, eta=eta), fake, SCHEDULE, start, lambda: other)
     assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_strides_are_diffusers(variance: str) -> None:
+    """Either variance is that of the whole stride, not of one step.
+
+    But for the last stride, in which diffusers adds noise to the image if the stride starts above t = 0.
+    """
+    oracle = DDPMScheduler(**ORACLE, clip_sample=False, timestep_spacing="trailing", variance_type=f"fixed_{variance}")
+    oracle.set_timesteps(50)
+    start, _ = noises(2)
+    generator, again = (torch.Generator().manual_seed(1) for _ in range(2))
+    expected = start
+    for t in oracle.timesteps.tolist()[:-1]:
+        expected = oracle.step(eps_of(expected, t), t, expected, generator=generator).prev_sample
+    how, seen = config("ancestral", 50, variance=variance), []
+    noise = partial(torch.randn, SHAPE, generator=again)
+    run_sampler(how, fake, SCHEDULE, start, noise, lambda t, xt, x0: seen.append(xt))
+    assert torch.allclose(seen[-1], expected, atol=1e-4, rtol=1e-4)
 
 
 def law(how: SamplerConfig) -> tuple[float, float]:

@@ -167,6 +167,40 @@ def test_the_reports_step() -> None:
     assert float(apart.quantile(0.99)) < 1e-5
 
 
+def values(model: UNet) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_the_optimiser_is_torchs_adamw_of_the_recipe() -> None:
+    """Weight decay 0.1 and beta2 0.9, each of which moves the weights by more than twenty times the tolerance."""
+    recipe = {"weight_decay": 0.1, "adam_beta2": 0.9, "learning_rate": 1e-3, "rate_schedule": "constant"}
+    trainer, state = start(2, network={"dropout": 0.0}, warmup_steps=0, ema_decays=[], **recipe)
+
+    def by_torch(**changes: object) -> torch.Tensor:
+        model = copy.deepcopy(first)
+        options = {"lr": 1e-3, "weight_decay": 0.1, "betas": (0.9, 0.9), **changes}
+        optimizer = torch.optim.AdamW(model.parameters(), **options)
+        for step in range(8):
+            batch = trainer.batches.micro_batch(step, range(4))
+            optimizer.zero_grad()
+            output = model(q_sample(SCHEDULE, batch.x0, batch.t, batch.eps), batch.t)
+            torch.nn.functional.mse_loss(output, batch.eps).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
+            optimizer.step()
+        return values(model)
+
+    first = copy.deepcopy(state.model)
+    run(trainer, state, steps=8)
+    found = values(state.model)
+
+    def apart(other: torch.Tensor) -> float:
+        return float((found - other).abs().quantile(0.9))  # of a gradient that is rounding Adam makes a whole step
+
+    assert apart(by_torch()) < 1e-6
+    assert apart(by_torch(weight_decay=0.0)) > 2e-5
+    assert apart(by_torch(betas=(0.9, 0.999))) > 2e-5
+
+
 def test_the_reports_rate_is_its_warm_up_and_torchs_cosine_behind_it() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=2.0)
