@@ -67,6 +67,8 @@ WEIGHTINGS: dict[WeightingName, Callable[[Tensor, Tensor], Tensor]] = {
 
 `simple` is the mean squared error of the target itself (Ho et al. section 3.4). The others are min(SNR, 5) (Hang et al.
 2023, arXiv:2303.09556) and SNR + 1, limited (Salimans & Ho 2022, arXiv:2202.00512, section 4), whatever the target.
+With `snr_plus_one` the weight of the squared error of eps, 1 + 1 / SNR, has no limit where the image is all noise:
+2.5e4 with the linear schedule, 4e8 with the cosine. So `Recipe` refuses the two together.
 """
 
 
@@ -94,7 +96,10 @@ class Denoiser:
         return self.loss_weight(t) * simple_loss(output, wanted)
 
     def loss_weight(self, t: Tensor) -> Tensor:
-        """What the squared error of the network's output is multiplied with at t `[B]`, `[B]`."""
+        """What the squared error of the network's output is multiplied with at t `[B]`, `[B]`.
+
+        In training the probability of t is a second weight, see `timestep_law`.
+        """
         snr = self.schedule.snr(t)
         ratio = TARGETS[self.target].ratio(snr)
         return WEIGHTINGS[self.weighting](snr, ratio) / ratio

@@ -49,8 +49,7 @@ class VariationalBound:
         before = torch.cat([bar.new_ones(1), bar[:-1]])
         posterior = (1 - before) / (1 - bar) * beta  # Ho et al. equation 7
         sigma2 = beta.clone() if variance == "large" else posterior.clone()
-        if variance == "small":
-            sigma2[0] = sigma2[1]  # its own is 0, which no decoder can have
+        sigma2[0] = posterior[1]  # as in Ho et al.'s code, for both: the posterior's own is 0, and beta_0 costs bits
         ratio = posterior / sigma2
         self.schedule = schedule
         self.decoder_std = float(sigma2[0].sqrt())

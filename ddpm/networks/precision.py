@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32_convolutions", "tf32", "bfloat16"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -16,9 +16,13 @@ WIDE_GROUP = 16
 
 
 def set_float32_products(precision: Precision) -> None:
-    """Let CUDA round float32 products to 10 bits where `precision` is tf32, and nowhere else; for the whole process."""
+    """Let CUDA round the factors of float32 products to 10 bits (TF32), or not; for the whole process.
+
+    With `tf32` it does so in convolutions and matrix products, with `tf32_convolutions` in convolutions alone, which is
+    how torch starts and so how programs compute that set nothing, and with any other nowhere.
+    """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "tf32_convolutions")
 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -18,13 +18,24 @@ PastEstimate = tuple[float, Tensor]
 
 
 def dpmpp_step(
-    schedule: NoiseSchedule, xt: Tensor, estimates: Sequence[PastEstimate], t: int, s: int, *, stochastic: bool
+    schedule: NoiseSchedule,
+    xt: Tensor,
+    estimates: Sequence[PastEstimate],
+    t: int,
+    s: int,
+    *,
+    stochastic: bool,
+    curvature: float = 1.0,
 ) -> tuple[Tensor, float]:
     """DPM-Solver++ of the order `len(estimates)`, 1 to 3 (Lu et al. 2022, arXiv:2211.01095).
 
-    Orders 1 and 2 are their equations 8 and 13 ("2M"), and for `stochastic` those of appendix D. Order 3 is that of
-    their code and of all that follow it, which give the second derivative of x0_hat half its weight. Order 1 is DDIM,
-    with eta = 0 or, `stochastic`, eta = 1.
+    Orders 1 and 2 are their equations 8 and 13 ("2M"), and for `stochastic` those of appendix D. Order 1 is DDIM, with
+    eta = 0 or, `stochastic`, eta = 1. Order 3 is the exact integral of the parabola through three estimates: in
+    r = (lambda - lambda_t) / h the density over [0, 1] is d exp(d (r - 1)) / phi with d = h, or 2 h if `stochastic`,
+    and phi = 1 - exp(-d), so that phi times the mean of r is 1 - phi / d and that of r^2 is 1 - 2 / d + 2 phi / d^2.
+
+    `curvature` scales the weight of r^2. The code of Lu et al., diffusers and k-diffusion have 0.5, with which the
+    order falls to 2 in the limit of many steps.
 
     Returns:
         The mean of x_s, `[B, C, H, W]`, and the standard deviation of the noise to add to it.
@@ -40,7 +51,7 @@ def dpmpp_step(
         mean = mean + signal * phi / 2 * slopes[0]
     if len(slopes) == 2:
         first = signal * (1 - phi / decay)
-        second = signal * (0.5 - (decay - phi) / decay**2)
+        second = signal * curvature * (1 - 2 * (decay - phi) / decay**2)
         mean = mean + first * slopes[0] + second * slopes[1]
     return mean, sigma * math.sqrt(-math.expm1(-2 * renewed))
 

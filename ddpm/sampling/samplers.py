@@ -17,7 +17,8 @@ from ddpm.sampling.predictor import Predict
 from ddpm.sampling.timesteps import Spacing, spaced_timesteps
 
 SamplerName = Literal[
-    "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "heun"
+    "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "dpmpp_2m_sde", "dpmpp_3m_sde",
+    "dpmpp_3m_sde_compat", "unipc", "heun",
 ]  # fmt: skip
 
 Variance = Literal["small", "large"]
@@ -53,7 +54,8 @@ class SamplerConfig:
     @property
     def deterministic(self) -> bool:
         """Whether x_T alone decides the image."""
-        return self.sampler in ("dpmpp_2m", "dpmpp_3m", "unipc", "heun") or (self.sampler == "ddim" and self.eta == 0)
+        flow = ("dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "unipc", "heun")
+        return self.sampler in flow or (self.sampler == "ddim" and self.eta == 0)
 
 
 class Sampler(Protocol):
@@ -161,8 +163,9 @@ def dpmpp(
     *,
     order: int,
     stochastic: bool,
+    curvature: float = 1.0,
 ) -> Tensor:
-    """DPM-Solver++, "multistep", of the probability flow or, `stochastic`, of the reverse process.
+    """DPM-Solver++, "multistep", of the probability flow or, `stochastic`, of the reverse process; see `dpmpp_step`.
 
     The order grows with the estimates there are, and falls to 1 in the last step, which ends where lambda is infinite.
     """
@@ -172,7 +175,7 @@ def dpmpp(
         if on_step:
             on_step(t, xt, x0)
         estimates = [(schedule.half_log_snr(t), x0), *estimates][: min(order, left)]
-        xt, sigma = dpmpp_step(schedule, xt, estimates, t, s, stochastic=stochastic)
+        xt, sigma = dpmpp_step(schedule, xt, estimates, t, s, stochastic=stochastic, curvature=curvature)
         if sigma > 0:
             xt = xt + sigma * noise()
     return xt
@@ -209,8 +212,10 @@ SAMPLERS: dict[SamplerName, Sampler] = {
     "ddim": ddim,
     "dpmpp_2m": partial(dpmpp, order=2, stochastic=False),
     "dpmpp_3m": partial(dpmpp, order=3, stochastic=False),
+    "dpmpp_3m_compat": partial(dpmpp, order=3, stochastic=False, curvature=0.5),
     "dpmpp_2m_sde": partial(dpmpp, order=2, stochastic=True),
     "dpmpp_3m_sde": partial(dpmpp, order=3, stochastic=True),
+    "dpmpp_3m_sde_compat": partial(dpmpp, order=3, stochastic=True, curvature=0.5),
     "unipc": unipc,
     "heun": heun,
 }

@@ -17,10 +17,7 @@ from torch import Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import to_model_range
 from ddpm.rng import normal, numpy_stream
-from ddpm.training.recipe import Recipe, TimestepLaw
-
-LOG_RATIO_STD = 1.5
-"""Standard deviation of the logarithm of the noise-to-signal ratio under `log_normal`; its mean is 0."""
+from ddpm.training.recipe import Recipe
 
 
 class Batch(NamedTuple):
@@ -38,16 +35,21 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return numpy_stream(seed, "epoch", epoch).permutation(count)
 
 
-def timestep_law(law: TimestepLaw, schedule: NoiseSchedule) -> np.ndarray:
-    """Probability of each time step `[T]`: uniform (Ho et al.), or a normal logarithm of the noise-to-signal ratio.
+def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
+    """Probability p(t) of each time step `[T]`: uniform (Ho et al.), or a normal law of log sigma (`log_normal`).
 
-    The second, after Karras et al. 2022 (arXiv:2206.00364, table 1), spends fewer steps on almost pure noise, of which
-    the linear schedule has many, and more where shapes and edges are decided. It is wider than theirs.
+    sigma = sqrt((1 - alpha_bar) / alpha_bar) is the noise-to-signal ratio, and log sigma has the mean `timesteps_mean`
+    and the standard deviation `timesteps_std`, cut at both ends of the schedule. Karras et al. 2022 (arXiv:2206.00364,
+    table 1) have -1.2 and 1.2. A mean of 0 and 1.5 spend fewer steps on almost pure noise, of which the linear schedule
+    has many, and more where shapes and edges are decided.
+
+    p(t) is a weight: the loss is not divided by it, so that a step counts with p(t) times `Denoiser.loss_weight`.
+    With `min_snr` this is p(t) min(SNR, 5), not the weighting of Hang et al., whose t is uniform.
     """
-    if law == "uniform":
+    if recipe.timesteps == "uniform":
         return np.full(schedule.steps, 1 / schedule.steps)
     log_ratio = 0.5 * ((1 - schedule.alpha_bar) / schedule.alpha_bar).log()  # [T], rising
-    below = torch.special.ndtr(log_ratio / LOG_RATIO_STD).numpy()
+    below = torch.special.ndtr((log_ratio - recipe.timesteps_mean) / recipe.timesteps_std).numpy()
     below[-1] = 1
     return np.diff(below, prepend=0)
 
@@ -80,7 +82,7 @@ class Batches:
     ):
         self.images, self.labels, self.classes = images, labels, classes
         self.recipe, self.flip, self.seed, self.device = recipe, flip, seed, device
-        self.up_to = np.cumsum(timestep_law(recipe.timesteps, schedule))
+        self.up_to = np.cumsum(timestep_law(recipe, schedule))
         self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def indices(self, step: int) -> np.ndarray:

@@ -20,11 +20,17 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
-    """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code."""
+    """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code.
+
+    The loss of a time step counts with the product of `weighting` and the probability that `timesteps` draws it with.
+    `timesteps_mean` and `timesteps_std` belong to `log_normal`.
+    """
 
     target: TargetName
     weighting: WeightingName
     timesteps: TimestepLaw
+    timesteps_mean: Annotated[float, Field(allow_inf_nan=False)]
+    timesteps_std: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     loss: Literal["mean", "sum_per_1000"]
     batch_images: PositiveInt
     drop_last: bool
@@ -39,6 +45,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(set(self.ema_decays)) < len(self.ema_decays):
             raise ValueError(f"ema_decays = {list(self.ema_decays)}: each once")
+        if (self.target, self.weighting) == ("eps", "snr_plus_one"):
+            raise ValueError(
+                "weighting = snr_plus_one with target = eps: the loss of eps at t near T would have 10,000 times the "
+                "weight of others and more; take target x0 or v, or weighting simple or min_snr"
+            )
 
     def epoch_images(self, count: int) -> int:
         """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""
@@ -84,5 +95,10 @@ def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> floa
 
 
 def ema_decay_at(step: int, decay: float) -> float:
-    """The decay after `step` updates: short at first, or the initial weights would weigh on for long."""
-    return min(decay, (1 + step) / (10 + step))
+    """The factor of the old average after `step` updates: 0 at first, then rising to `decay`.
+
+    With it the weights of k updates ago count in proportion to decay^k in a run of any length, those before the first
+    update not at all (the bias correction of Adam, Kingma & Ba 2015, section 3, folded into the factor). So the mean
+    age of what is averaged is decay / (1 - decay) updates, and half a run in runs that are shorter than that.
+    """
+    return 1 - (1 - decay) / (1 - decay ** (step + 1))

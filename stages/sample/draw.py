@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm.config import ConfigError
 from ddpm.images import to_uint8
 from ddpm.processes import from_first, rank_and_count
+from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.device import setup
@@ -44,10 +45,17 @@ class Drawing:
     identity: Mapping[str, Any]
 
     def labels(self, ids: Sequence[int]) -> list[int]:
-        """The class of each image, `config.category` or each in turn; none for a model without classes."""
+        """The class of each image: `config.category`, or as `config.labels` says; none for a model without classes.
+
+        With `training` that of image i depends on the seed and on i alone.
+        """
         classes, category = self.model.classes, self.config.category
         if category:
             return [classes.index(category)] * len(ids)
+        if self.config.labels == "training":
+            up_to = np.cumsum(self.model.class_counts) / sum(self.model.class_counts)
+            chances = [numpy_stream(self.config.seed, "label", i).random() for i in ids]
+            return np.searchsorted(up_to, chances, side="right").tolist()
         return [i % len(classes) for i in ids] if classes else []
 
     def images(self, ids: Sequence[int], on_step: OnStep) -> np.ndarray:
@@ -69,7 +77,12 @@ def prepare(weights: Path, params: Params) -> Drawing:
     require_classes(model, config)
     identity = {
         "weights": digest(weights_file(weights, params)),
-        "settings": {"sampling": asdict(how), "seed": config.seed, "category": config.category},
+        "settings": {
+            "sampling": asdict(how),
+            "seed": config.seed,
+            "category": config.category,
+            "labels": config.labels,
+        },
         "code": code_digests(),
         "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
     }
@@ -78,16 +91,23 @@ def prepare(weights: Path, params: Params) -> Drawing:
 
 
 def require_classes(model: Model, config: SampleConfig) -> None:
-    """Fail where `category` or `guidance` asks for what the model doesn't know.
+    """Fail where `category`, `labels` or `guidance` asks for what the model doesn't know.
 
     Raises:
         ConfigError: naming what it knows.
     """
-    if not model.classes and (config.category or config.guidance != 1):
-        raise ConfigError("params.yaml: sample: the model knows no classes; leave category empty and guidance at 1")
+    if not model.classes and (config.category or config.labels != "equal" or config.guidance != 1):
+        raise ConfigError(
+            "params.yaml: sample: the model knows no classes; leave category empty, labels at equal and guidance at 1"
+        )
     if config.category and config.category not in model.classes:
         known = ", ".join(model.classes)
         raise ConfigError(f"params.yaml: sample.category = {config.category!r}: the model knows {known}")
+    if config.labels == "training" and not config.category and not sum(model.class_counts):
+        raise ConfigError(
+            "params.yaml: sample.labels = training: the weights don't tell how many images each class had; "
+            "take equal, or train again"
+        )
 
 
 def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:

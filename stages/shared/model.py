@@ -3,7 +3,7 @@
 from dataclasses import asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -27,7 +27,8 @@ from stages.shared.formats import read_safetensors
 class SampleConfig:
     """The section `sample`; the model's own replaces `sampler`, `steps`, `spacing`, `clip` and `variance` where empty.
 
-    `category` is for conditional models; empty: all in turn.
+    `category` and `labels` are for conditional models. With an empty `category` all are drawn: as often as each other
+    (`equal`) or at random with their frequencies among the training images (`training`).
     """
 
     count: PositiveInt
@@ -40,6 +41,7 @@ class SampleConfig:
     variance: Variance | None
     eta: float
     category: str | None
+    labels: Literal["equal", "training"]
     guidance: float
     precision: Precision
 
@@ -82,13 +84,17 @@ def sampling(params: Params, where: str, **chosen: Any) -> Sampling:
 
 @plain_dataclass(frozen=True)
 class Model:
-    """What `train` wrote, ready to sample from."""
+    """What `train` wrote, ready to sample from.
+
+    `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
+    """
 
     network: UNet
     denoiser: Denoiser
     shape: tuple[int, int, int]
     preprocessing: str
     classes: list[str]
+    class_counts: list[int]
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -165,4 +171,5 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
         shape=(3, settings["size"], settings["size"]),
         preprocessing=settings["image_recipe"],
         classes=settings["classes"],
+        class_counts=settings.get("class_counts", []),
     )

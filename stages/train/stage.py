@@ -84,6 +84,7 @@ def prepare(images: Path, index: Path) -> Job:
         "size": data.shape[1],
         "image_recipe": preprocessing,  # the name that files of weights have for it
         "classes": classes,
+        "class_counts": [] if labels is None else np.bincount(labels).tolist(),
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     digests = {"images": digest(images), "index": digest(index)}

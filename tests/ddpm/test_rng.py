@@ -1,5 +1,8 @@
 """Random numbers are functions of (seed, purpose, indices)."""
 
+import zlib
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,10 +15,32 @@ IDS = st.tuples(st.integers(0, 2**40), st.sampled_from(["sample", "noise"]), st.
 
 def test_streams_stay_as_they_are() -> None:
     """NumPy doesn't promise its generators' numbers for ever; a release with others changes every result."""
-    assert numpy_stream(0, "epoch", 3).permutation(8).tolist() == [0, 6, 4, 2, 3, 1, 5, 7]
-    expected = pytest.approx([-0.56023, -1.043011, 0.023695], abs=1e-6)
+    assert numpy_stream(0, "epoch", 3).permutation(8).tolist() == [4, 7, 0, 1, 6, 5, 2, 3]
+    expected = pytest.approx([1.242452, -0.173282, -0.635433], abs=1e-6)
     assert normal(numpy_stream(0, "sample", 7), (3,)).tolist() == expected
-    assert word(0, "weights") == 3699729803252847382
+    assert word(0, "weights") == 4329534939928230648
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((5, "sample"), (5, "sample", 0)),
+        ((5, "sample", 0), (5, "sample", 0, 0)),
+        ((5, "sample", 1, 2), (5, "sample", 1 + (2 << 32))),
+        ((5 + (zlib.crc32(b"sample") << 32), "epoch", 7), (5, "sample", zlib.crc32(b"epoch"), 7)),
+        ((5, "plumless"), (5, "buckeroo")),  # whose CRC-32 is the same
+        ((5, "sample", 12), (5, "sample, 1", 2)),
+        ((5, "sample', 1"), (5, "sample", 1)),
+    ],
+)
+def test_length_and_size_of_the_indices_count(one: tuple, other: tuple) -> None:
+    """Pairs that are one stream where a key is padded with zeros, cut into 32-bit words, or joined without marks."""
+    assert not torch.equal(normal(numpy_stream(*one), (4,)), normal(numpy_stream(*other), (4,)))
+    assert word(*one) != word(*other)
+
+
+def test_numpys_integers_are_integers() -> None:
+    assert word(0, "batch", np.int64(3)) == word(0, "batch", 3)
 
 
 @given(IDS, IDS)

@@ -41,6 +41,19 @@ def test_a_far_level_is_improbable_and_not_impossible():
     assert far.item() == pytest.approx(((2 - 1 / 255) / 0.01) ** 2 / 2, rel=0.001)
 
 
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_the_decoders_law_is_that_of_ho_et_als_code(variance):
+    """Their variance at t = 0 is posterior_variance[1] = 5.453e-5 for both; L_0 of a perfect estimate follows by hand.
+
+    1 / 255 is 0.5311 of its standard deviation, a level between the ends so has the probability 0.4046.
+    """
+    bound = VariationalBound(schedule(kind="linear"), variance)
+    assert bound.decoder_std**2 == pytest.approx(5.4532e-5, rel=1e-4)
+    x0 = torch.full((1, *SHAPE), 1 / 255)
+    found = bound.terms(lambda xt, t: x0, x0, torch.tensor([0]), torch.zeros_like(x0))
+    assert found.nats.item() / x0.numel() == pytest.approx(-math.log(0.4046), rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_terms_are_the_divergences_of_the_two_laws(variance, kind):
@@ -98,6 +111,7 @@ def test_bound_of_normal_data_is_their_entropy():
     """With the best denoiser and many steps, whose own variance is near the best; the levels are 2 / 255 apart."""
     std, table, x0 = 0.25, schedule(kind="linear"), levels(256, 0.25)
     bound = VariationalBound(table, "large")
+    bound.decoder_std = float(table.beta[0]) ** 0.5  # the best for these data; Ho et al.'s costs them 0.08 nats more
     generators = [numpy_stream(0, "test t", i) for i in range(256)]
     noise = ImageNoise(0, "test noise", range(256), SHAPE, CPU)
     found = measure(bound, best(table, std), x0, noise_levels(table, 20), 3, generators, noise)

@@ -3,13 +3,22 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from support import REPOSITORY
 
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
@@ -20,6 +29,7 @@ from ddpm.sampling.samplers import SAMPLERS, SamplerConfig, SamplerName, ancestr
 from ddpm.sampling.timesteps import SPACINGS, spaced_timesteps
 
 SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
+FINE = NoiseSchedule(DiffusionConfig(steps=100_000, schedule="linear", beta_start=1e-4, beta_end=0.02))
 SHAPE = (2, 3, 4, 4)
 M, S = 0.4, 0.3
 """Mean and standard deviation of the Gaussian data."""
@@ -34,9 +44,9 @@ def noises(count: int) -> list[torch.Tensor]:
     return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
 
 
-def gaussian(x: torch.Tensor, t: int) -> torch.Tensor:
+def gaussian(x: torch.Tensor, t: int, schedule: NoiseSchedule = SCHEDULE) -> torch.Tensor:
     """The optimal predictor where x_0 is normal."""
-    bar = SCHEDULE.at(t)
+    bar = schedule.at(t)
     return M + bar**0.5 * S**2 / (bar * S**2 + 1 - bar) * (x - bar**0.5 * M)
 
 
@@ -53,7 +63,7 @@ ORACLE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 MULTISTEP = {**ORACLE, "timestep_spacing": "trailing", "final_sigmas_type": "zero", "lower_order_final": True}
 DIFFUSERS: dict[str, Callable] = {
     "dpmpp_2m": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=2),
-    "dpmpp_3m": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=3),
+    "dpmpp_3m_compat": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=3),
     "dpmpp_2m_sde": lambda: DPMSolverMultistepScheduler(**MULTISTEP, solver_order=2, algorithm_type="sde-dpmsolver++"),
     "unipc": lambda: UniPCMultistepScheduler(**MULTISTEP, solver_order=3),
     "heun": lambda: HeunDiscreteScheduler(**ORACLE, timestep_spacing="trailing"),
@@ -90,6 +100,25 @@ def test_ddim_trajectory_is_diffusers(eta: float) -> None:
     assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_strides_are_diffusers(variance: str) -> None:
+    """Either variance is that of the whole stride, not of one step.
+
+    But for the last stride, in which diffusers adds noise to the image if the stride starts above t = 0.
+    """
+    oracle = DDPMScheduler(**ORACLE, clip_sample=False, timestep_spacing="trailing", variance_type=f"fixed_{variance}")
+    oracle.set_timesteps(50)
+    start, _ = noises(2)
+    generator, again = (torch.Generator().manual_seed(1) for _ in range(2))
+    expected = start
+    for t in oracle.timesteps.tolist()[:-1]:
+        expected = oracle.step(eps_of(expected, t), t, expected, generator=generator).prev_sample
+    how, seen = config("ancestral", 50, variance=variance), []
+    noise = partial(torch.randn, SHAPE, generator=again)
+    run_sampler(how, fake, SCHEDULE, start, noise, lambda t, xt, x0: seen.append(xt))
+    assert torch.allclose(seen[-1], expected, atol=1e-4, rtol=1e-4)
+
+
 def law(how: SamplerConfig) -> tuple[float, float]:
     """Mean and standard deviation of what a sampler makes of Gaussian data, exactly.
 
@@ -124,39 +153,63 @@ def test_twenty_steps_do_for_what_is_better_than_ddim(name: str) -> None:
     assert law(config("ddim", 20, spacing="logsnr"))[1] < 0.9 * S
 
 
+OWN = {name: model["sampling"] for name, model in YAML(typ="safe").load(REPOSITORY / "params.yaml")["models"].items()}
+VARIANCE = {"smoke": 0.378}
+"""Of samples in units of the data's, where it isn't 1: ten steps of DDIM are enough to prove the pipeline."""
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_models_own_sampler_keeps_the_law_of_gaussian_data(name: str) -> None:
+    """With the sampler, steps, spacing and variance of params.yaml: the mean to 0.01, the variance to 10 %."""
+    own = {key: OWN[name][key] for key in ("sampler", "steps", "spacing", "variance")}
+    mean, std = law(SamplerConfig(**own))
+    assert mean == pytest.approx(M, abs=0.01 if name not in VARIANCE else 0.05)
+    assert (std / S) ** 2 == pytest.approx(VARIANCE.get(name, 1.0), rel=0.1)
+
+
 @pytest.mark.parametrize(
-    ("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("dpmpp_3m", 2.5), ("unipc", 3)]
+    ("name", "order"),
+    [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("dpmpp_3m", 3), ("dpmpp_3m_compat", 2), ("unipc", 3)],
 )
 def test_the_error_falls_with_the_order(name: str, order: float) -> None:
-    """Halving the steps in log SNR, down to t = 0, where the flow of Gaussian data is known."""
+    """From 64 to 128 steps of equal log SNR, down to t = 0, where the flow of Gaussian data is known.
+
+    T is 100,000, because strides of whole t are too unequal at 1,000 for an error of 1e-6.
+    """
     start = torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64)
-    first, last = SCHEDULE.at(999), SCHEDULE.at(0)
+    first, last = FINE.at(FINE.steps - 1), FINE.at(0)
 
     def exact(bar: float) -> float:
         scale = ((bar * S**2 + 1 - bar) / (first * S**2 + 1 - first)) ** 0.5
         return bar**0.5 * M + scale * (1.5 - first**0.5 * M)
 
     errors = []
-    for steps in (16, 32):
+    for steps in (64, 128):
         seen: list[torch.Tensor] = []
-        timesteps = spaced_timesteps(SCHEDULE, steps, "logsnr")
-        SAMPLERS[name](gaussian, start, SCHEDULE, timesteps, lambda: start, config(name, steps),
+        timesteps = spaced_timesteps(FINE, steps, "logsnr")
+        SAMPLERS[name](partial(gaussian, schedule=FINE), start, FINE, timesteps, lambda: start, config(name, steps),
                        lambda t, xt, x0, seen=seen: seen.append(xt))  # fmt: skip
         errors.append(abs(float(seen[-1]) - exact(last)))
-    assert math.log2(errors[0] / errors[1]) > order - 0.3, errors
+    assert math.log2(errors[0] / errors[1]) > order - 0.1, errors
+    if name.endswith("compat"):
+        assert math.log2(errors[0] / errors[1]) < 2.5, errors
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
-def test_the_third_order_is_exact_where_the_estimate_is_a_line(stochastic: bool) -> None:
+def test_the_third_order_is_exact_where_the_estimate_is_a_parabola(stochastic: bool) -> None:
     """The flow, and the process with noise, from t to s: an integral over x0_hat, here by quadrature."""
     t, s, earlier = 400, 330, (480, 590)
     rate = 2 if stochastic else 1
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    estimates = [(lam, one * (0.3 - 0.4 * lam)) for lam in map(SCHEDULE.half_log_snr, (t, *earlier))]
+
+    def parabola(lam: torch.Tensor) -> torch.Tensor:
+        return 0.3 - 0.4 * lam + 0.5 * lam**2
+
+    estimates = [(lam, parabola(lam * one)) for lam in map(SCHEDULE.half_log_snr, (t, *earlier))]
     mean, sigma = dpmpp_step(SCHEDULE, one, estimates, t, s, stochastic=stochastic)
     end, h = SCHEDULE.half_log_snr(s), SCHEDULE.half_log_snr(s) - SCHEDULE.half_log_snr(t)
     lam = torch.linspace(end - h, end, 20_001, dtype=torch.float64)
-    integral = torch.trapezoid(rate * torch.exp(rate * (lam - end)) * (0.3 - 0.4 * lam), lam)
+    integral = torch.trapezoid(rate * torch.exp(rate * (lam - end)) * parabola(lam), lam)
     kept = ((1 - SCHEDULE.at(s)) / (1 - SCHEDULE.at(t))) ** 0.5 * math.exp(-(rate - 1) * h)
     assert float(mean) == pytest.approx(kept + SCHEDULE.at(s) ** 0.5 * float(integral), rel=1e-7)
     assert sigma == pytest.approx(((1 - SCHEDULE.at(s)) * (1 - math.exp(-2 * (rate - 1) * h))) ** 0.5)

@@ -53,6 +53,30 @@ def test_pixels_are_the_images_or_their_mirror_images() -> None:
     assert 70 < mirrored < 130
 
 
+def test_mirroring_labels_and_times_are_drawn_independently() -> None:
+    """Each of the four kinds of 8,000 images as often as its two chances say, to four standard errors; t likewise."""
+    recipe = parse(Recipe, {**RECIPE, "label_dropout": 0.3, "batch_images": 200}, "recipe")
+    labels = np.arange(22) % 3
+    drawn = Batches(IMAGES, labels, 3, SCHEDULE, recipe, flip=True, seed=7, device=torch.device("cpu"))
+    mirrored, dropped, t = [], [], []
+    for step in range(40):
+        batch, real = drawn.micro_batch(step, range(200)), to_model_range(IMAGES[drawn.indices(step)])
+        assert batch.label is not None
+        mirrored.append((batch.x0 != real).flatten(1).any(dim=1))
+        dropped.append(batch.label == 3)
+        t.append(batch.t.double())
+        kept = ~dropped[-1]
+        assert torch.equal(batch.label[kept], torch.from_numpy(labels[drawn.indices(step)])[kept])
+    flips, drops, times = torch.cat(mirrored), torch.cat(dropped), torch.cat(t)
+    for flip, flip_chance in ((True, 0.5), (False, 0.5)):
+        for drop, drop_chance in ((True, 0.3), (False, 0.7)):
+            chance = flip_chance * drop_chance
+            share = float(((flips == flip) & (drops == drop)).double().mean())
+            assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 8000) ** 0.5)
+    for both in (torch.stack([times, flips.double()]), torch.stack([times, drops.double()])):
+        assert abs(float(torch.corrcoef(both)[0, 1])) < 4 / 8000**0.5
+
+
 def test_noise_is_standard_normal() -> None:
     eps = torch.cat([batches().micro_batch(step, range(4)).eps for step in range(100)])
     assert float(eps.mean()) == pytest.approx(0, abs=0.02)
@@ -60,10 +84,17 @@ def test_noise_is_standard_normal() -> None:
     assert len(eps.flatten(1).unique(dim=0)) == 400
 
 
-@pytest.mark.parametrize(("law", "share"), [("uniform", 0.5), ("log_normal", 0.795)])
-def test_timesteps_follow_their_law(law: str, share: float) -> None:
-    """The share below T / 2, where noise is 3.44 times the signal; P(1.5 z < ln 3.44) = 0.795 for normal z."""
-    assert timestep_law(law, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
-    t = torch.cat([batches(timesteps=law).micro_batch(step, range(4)).t for step in range(500)])
+@pytest.mark.parametrize(
+    ("law", "share"),
+    [
+        ({"timesteps": "uniform"}, 0.5),
+        ({"timesteps": "log_normal"}, 0.795),
+        ({"timesteps": "log_normal", "timesteps_mean": -1.2, "timesteps_std": 1.2}, 0.979),
+    ],
+)
+def test_timesteps_follow_their_law(law: dict, share: float) -> None:
+    """The share below T / 2, where noise is 3.44 times the signal: P(m + s z < ln 3.44 = 1.236) for normal z."""
+    assert timestep_law(batches(**law).recipe, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
+    t = torch.cat([batches(**law).micro_batch(step, range(4)).t for step in range(500)])
     assert 0 <= int(t.min()) < int(t.max()) <= 999
     assert float((t < 500).float().mean()) == pytest.approx(share, abs=0.04)

@@ -2,14 +2,17 @@
 
 import copy
 import io
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from scipy.spatial.distance import cdist, pdist
+from support import REPOSITORY
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from ddpm.config import parse
+from ddpm.config import ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
@@ -21,7 +24,7 @@ from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
 from ddpm.training import report
-from ddpm.training.batches import Batches
+from ddpm.training.batches import Batch, Batches
 from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
 from ddpm.training.trainer import DivergedError, Trainer, TrainState
@@ -33,7 +36,8 @@ NETWORK = {
     "groups": 2, "conditional": False, "initial": "zero",
 }  # fmt: skip
 RECIPE = {
-    "target": "eps", "weighting": "simple", "timesteps": "uniform", "loss": "mean", "batch_images": 4,
+    "target": "eps", "weighting": "simple", "timesteps": "uniform",
+    "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
     "drop_last": False, "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5, "weight_decay": 0.0,
     "adam_beta2": 0.99, "ema_decays": [0.9, 0.5], "label_dropout": 0.25,
 }  # fmt: skip
@@ -163,6 +167,40 @@ def test_the_reports_step() -> None:
     assert float(apart.quantile(0.99)) < 1e-5
 
 
+def values(model: UNet) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_the_optimiser_is_torchs_adamw_of_the_recipe() -> None:
+    """Weight decay 0.1 and beta2 0.9, each of which moves the weights by more than twenty times the tolerance."""
+    recipe = {"weight_decay": 0.1, "adam_beta2": 0.9, "learning_rate": 1e-3, "rate_schedule": "constant"}
+    trainer, state = start(2, network={"dropout": 0.0}, warmup_steps=0, ema_decays=[], **recipe)
+
+    def by_torch(**changes: object) -> torch.Tensor:
+        model = copy.deepcopy(first)
+        options = {"lr": 1e-3, "weight_decay": 0.1, "betas": (0.9, 0.9), **changes}
+        optimizer = torch.optim.AdamW(model.parameters(), **options)
+        for step in range(8):
+            batch = trainer.batches.micro_batch(step, range(4))
+            optimizer.zero_grad()
+            output = model(q_sample(SCHEDULE, batch.x0, batch.t, batch.eps), batch.t)
+            torch.nn.functional.mse_loss(output, batch.eps).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
+            optimizer.step()
+        return values(model)
+
+    first = copy.deepcopy(state.model)
+    run(trainer, state, steps=8)
+    found = values(state.model)
+
+    def apart(other: torch.Tensor) -> float:
+        return float((found - other).abs().quantile(0.9))  # of a gradient that is rounding Adam makes a whole step
+
+    assert apart(by_torch()) < 1e-6
+    assert apart(by_torch(weight_decay=0.0)) > 2e-5
+    assert apart(by_torch(betas=(0.9, 0.999))) > 2e-5
+
+
 def test_the_reports_rate_is_its_warm_up_and_torchs_cosine_behind_it() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=2.0)
@@ -188,10 +226,25 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_every_target_and_weighting_is_learnt(target: str) -> None:
-    for weighting in ("simple", "min_snr", "snr_plus_one"):
-        trainer, state = start(30, target=target, weighting=weighting, network={"dropout": 0.0})
+    """On the same noise, before and after."""
+    for weighting in ("simple", "min_snr", *(["snr_plus_one"] if target != "eps" else [])):
+        trainer, state = start(60, target=target, weighting=weighting, network={"dropout": 0.0})
+        unseen = [trainer.batches.micro_batch(step, range(4)) for step in range(1000, 1040)]
+
+        def loss(trainer: Trainer = trainer, state: TrainState = state, unseen: list[Batch] = unseen) -> float:
+            with torch.no_grad():
+                return float(torch.stack([trainer.losses(state, batch).mean() for batch in unseen]).mean())
+
+        before = loss()
         run(trainer, state)
-        assert np.mean(state.losses[-60:]) < 0.8 * np.mean(state.losses[:10]), weighting
+        assert loss() < 0.9 * before, weighting
+
+
+def test_a_weight_without_limit_is_refused() -> None:
+    """SNR + 1 for x_0 is 1 + 1 / SNR for eps: 25,000 at the end of the linear schedule."""
+    with pytest.raises(ConfigError, match=r"snr_plus_one with target = eps.*take target x0 or v") as error:
+        parse(Recipe, {**RECIPE, "weighting": "snr_plus_one"}, "recipe")
+    assert "\n" not in str(error.value)
 
 
 def test_labels_reach_the_network_and_some_are_dropped() -> None:
@@ -207,22 +260,31 @@ def test_labels_reach_the_network_and_some_are_dropped() -> None:
     assert (state.model.class_embedding.weight != before).any(dim=1).all()
 
 
-def test_averages_follow_the_weights() -> None:
+def test_averages_weigh_every_step_by_its_age() -> None:
+    """Of n steps, k steps ago counts decay^k (1 - decay) / (1 - decay^n), and the initial weights nothing."""
     trainer, state = start(3)
-    before = [parameter.clone() for parameter in state.model.parameters()]
-    run(trainer, state, steps=1)
-    decay = ema_decay_at(0, 0.9)
-    assert decay == pytest.approx(0.1)
-    for average in state.averages:
-        pairs = zip(before, state.model.parameters(), average.parameters(), strict=True)
-        assert all(torch.allclose(decay * old + (1 - decay) * new, mean, atol=1e-7) for old, new, mean in pairs)
-    assert ema_decay_at(10**6, 0.9999) == 0.9999
-    run(trainer, state, steps=12)
-    assert not equal_weights(*state.averages)
+    history: list[list[torch.Tensor]] = []
+    for _ in trainer.fit(state):
+        history.append([parameter.detach().double().clone() for parameter in state.model.parameters()])
+        for average, decay in zip(state.averages, trainer.recipe.ema_decays, strict=True):
+            ages = torch.arange(len(history), dtype=torch.float64).flip(0)
+            weights = decay**ages / (decay**ages).sum()
+            for *past, mean in zip(*history, average.parameters(), strict=True):
+                assert torch.allclose(torch.tensordot(weights, torch.stack(past), 1).float(), mean, atol=1e-6)
+    assert len(history) == 18
 
 
-def equal_weights(a: UNet, b: UNet) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+def test_averages_of_tiny_are_different_averages() -> None:
+    """Any two of them share less than two thirds of their weight at the end of a run of 10,000 steps."""
+    decays = YAML(typ="safe").load(REPOSITORY / "params.yaml")["models"]["tiny"]["recipe"]["ema_decays"]
+    profiles = []
+    for decay in decays:
+        kept = np.array([ema_decay_at(step, decay) for step in range(10_000)])
+        profiles.append((1 - kept) * np.append(np.cumprod(kept[:0:-1])[::-1], 1))
+        assert profiles[-1].sum() == pytest.approx(1)
+        assert (profiles[-1] * np.arange(10_000)[::-1]).sum() == pytest.approx(decay / (1 - decay), rel=0.01)
+    for one, other in itertools.combinations(profiles, 2):
+        assert np.minimum(one, other).sum() < 2 / 3
 
 
 @pytest.mark.parametrize("rate", [1e3, 1e30])

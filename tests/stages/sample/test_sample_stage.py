@@ -24,7 +24,7 @@ from ddpm.networks.unet import UNet, UNetConfig
 from stages.kit.params import read_params, read_value
 from stages.sample.draw import Drawing, prepare
 from stages.sample.stage import first_images, watch
-from stages.shared.formats import write_safetensors
+from stages.shared.formats import read_safetensors, write_safetensors
 
 CLASSES = ["tower", "church", "bridge"]
 SMALL = {
@@ -61,6 +61,7 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "size": 48,
         "image_recipe": PREPROCESSING.name,
         "classes": classes,
+        "class_counts": [60, 30, 10][: len(classes)],
     }
     write_safetensors(folder / "ema_0.99.safetensors", tensors, settings)
 
@@ -89,6 +90,24 @@ def test_classes_come_in_turn_or_one_alone(folder: Path) -> None:
     others = [drawing(category=name).images([1], ignore).astype(int) for name in CLASSES]
     assert np.array_equal(others[1], drawing().images([1], ignore))
     assert np.abs(others[0] - others[1]).max() > 1
+
+
+def test_classes_come_as_often_as_in_training(folder: Path) -> None:
+    """60, 30 and 10 % of 2,000, to four standard errors; an image's class needs its number only."""
+    model = drawing(labels="training")
+    labels = model.labels(range(2000))
+    assert np.bincount(labels) / 2000 == pytest.approx([0.6, 0.3, 0.1], abs=0.044)
+    assert model.labels([1999, 3]) == [labels[1999], labels[3]]
+    assert drawing(labels="training", seed=1).labels(range(2000)) != labels
+    assert model.identity != drawing().identity
+
+
+def test_weights_that_do_not_tell_the_frequencies_are_refused(folder: Path) -> None:
+    tensors, settings = read_safetensors(folder / "model" / "ema_0.99.safetensors")
+    del settings["class_counts"]
+    write_safetensors(folder / "model" / "ema_0.99.safetensors", tensors, settings)
+    with pytest.raises(ConfigError, match=r"sample.labels = training: the weights don't tell .* take equal"):
+        drawing(labels="training")
 
 
 def test_the_reverse_process_is_that_of_the_samples(folder: Path) -> None:
@@ -255,7 +274,7 @@ def test_weights_that_are_not_there_are_named(folder: Path) -> None:
 
 def test_a_model_without_classes_refuses_one(samplers: Samplers, folder: Path) -> None:
     write_model(folder / "model", [])
-    for option in (["--category", "tower"], ["--guidance", "2"]):
+    for option in (["--category", "tower"], ["--guidance", "2"], ["--labels", "training"]):
         code, stderr = samplers.run("out", *option)
         assert code == 1
         assert "the model knows no classes" in stderr

@@ -142,6 +142,7 @@ def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params:
     for path in (tmp_path / "out" / "model").iterdir():
         tensors, settings = read_safetensors(path)
         assert settings["classes"] == ["tower", "church", "bridge"]
+        assert settings["class_counts"] == [16, 16, 16]
         network = UNet(parse(UNetConfig, settings["network"], "network"), settings["size"], len(settings["classes"]))
         network.load_state_dict(tensors)
         assert settings["recipe"]["target"] == "v"
