@@ -72,7 +72,7 @@ def main(
                     strip = forward_strip(real, drawing.model.schedule, drawing.config.seed)
                     save_figure(figures / "forward.png", strip, PICTURE_DPI)
                 show_reverse(drawing, figures, samples / "reverse.safetensors")
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # another that waits for it may look into it
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
 
