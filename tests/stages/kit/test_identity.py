@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from stages.kit.identity import computing, platform_of
+from docs.generate import imports_of
+from stages.kit.identity import PLUMBING, TRAINING, computing, platform_of
 
 SOURCE = '''
 """Of rates."""
@@ -49,3 +50,13 @@ def test_the_processor_counts_where_it_computes() -> None:
     cpu, cuda = (platform_of(torch.device(name)) for name in ("cpu", "cuda"))
     assert set(cpu) == {"torch", "numpy", "device", "threads", "instructions"}
     assert set(cuda) == {"torch", "numpy", "device"}
+
+
+def test_the_code_of_a_training_step_is_all_that_training_imports_of_the_library() -> None:
+    reached, new = set(), {"stages.train.stage"}
+    while new:
+        reached |= new
+        new = set().union(*map(imports_of, new)) - reached
+    library = {name for name in reached if name.startswith("ddpm.") and not name.startswith(PLUMBING)}
+    assert "ddpm.training.trainer" in library
+    assert {name for name in library if not name.startswith(TRAINING)} == set()
