@@ -58,11 +58,13 @@ def download(
             and the next call goes on from there; one of the wrong digest is replaced.
     """
     note, part, lock = (target.with_name(f"{target.name}.{ending}") for ending in ("sha256", "part", "lock"))
+    had = target.exists() and target.stat().st_mtime_ns
     if _is_there(target, _wanted(size, sha256, pin, note if record else None)):
         return target
     with _naming_a_full_disk(part), locked(lock, target.name, "downloading the same file"):
         wanted = _wanted(size, sha256, pin, note if record else None)
-        if _is_there(target, wanted):  # another process has downloaded it in the meantime
+        has = target.exists() and target.stat().st_mtime_ns
+        if has != had and _is_there(target, wanted):  # another process has downloaded it in the meantime
             return target
         with _opened(part) as file:
             _Transfer(file, part, wanted, target.name, attempts).run(urls)
