@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +29,17 @@ def no_flock(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
     monkeypatch.setattr(fcntl, "flock", fail)
 
 
-@pytest.mark.parametrize("kind", ["flock", "existence"])
+@pytest.fixture
+def from_elsewhere(monkeypatch: pytest.MonkeyPatch, no_flock: None) -> None:
+    """Every lock seems to be held on another machine."""
+    monkeypatch.setattr(locks, "_runs_here", lambda text: False)
+
+
+@pytest.mark.parametrize("kind", ["quick", "no_flock", "from_elsewhere"])
 def test_the_second_waits_says_once_for_whom_and_goes_on(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    request.getfixturevalue("quick" if kind == "flock" else "no_flock")
+    request.getfixturevalue(kind)
     order = []
 
     def second() -> None:
@@ -79,14 +86,23 @@ def test_without_flock_a_lock_ends_with_its_process(holder: str, touched: bool, 
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_was_removed_with_its_folder_is_none(tmp_path: Path) -> None:
-    first = Lock(tmp_path / "a" / "lock").attempt()
-    (tmp_path / "a" / "lock").unlink()  # as a run does that removes its folder at the end
-    assert first
-    second = Lock(tmp_path / "a" / "lock").attempt()
-    assert second
-    assert Lock(tmp_path / "a" / "lock").attempt() is None
-    second()
+def test_a_file_that_was_removed_after_it_was_opened_is_no_lock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the holder before removes it at its end; then a third process locks the new file."""
+    path, flock, third = tmp_path / "lock", fcntl.flock, []
+
+    def late(*arguments: Any) -> None:
+        if not third:
+            path.unlink()
+            third.append(path.open("w"))
+            flock(third[0], fcntl.LOCK_EX)
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert Lock(path).attempt() is None
+    third[0].close()
+    assert Lock(path).attempt() is not None
 
 
 def test_another_error_is_no_lack_of_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_a_state_that_differs_is_named_and_taken_when_told_to(
     said: str,
 ) -> None:
     other = put("other", 30, **change)
+    assert chosen(tmp_path) is None
+    capfd.readouterr()
     put("own", 20)
     assert chosen(tmp_path) == (tmp_path / "train" / "own", 20, ())
     assert capfd.readouterr().err == (

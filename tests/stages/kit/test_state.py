@@ -39,6 +39,14 @@ def test_no_unfinished_run_is_removed_and_of_finished_ones_the_last_stay(
     assert f"{tmp_path} keeps {KEEP + 1} other unfinished runs, " in lines[0]
 
 
+def test_a_finished_run_that_is_begun_again_is_unfinished(tmp_path: Path) -> None:
+    folder = run(tmp_path, 0, finished=True)
+    run(tmp_path, 0, finished=False)
+    for seed in range(1, KEEP + 2):
+        run(tmp_path, seed, finished=True)
+    assert (folder / "state.pt").exists()
+
+
 def test_a_finished_run_that_a_process_has_again_stays(tmp_path: Path) -> None:
     first = run(tmp_path, 0, finished=True)
     identity: dict[str, Any] = {"data": {}, "settings": {"seed": 0}, "code": {}, "platform": {}}
