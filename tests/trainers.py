@@ -3,6 +3,7 @@
 import os
 import resource
 import runpy
+import signal
 import socket
 import sys
 import time
@@ -113,3 +114,24 @@ class Trainers:
             time.sleep(0.01)
         said = {path.name: path.read_text() for path in self.folder.glob("*.err")}
         raise TimeoutError(f"no state was saved in a minute: {said}")
+
+    def wait_for_line(self, out: str, words: str) -> str:
+        """Wait until one that writes into `out` has said a line with `words`; return it."""
+        file = self.folder / f"{out}.err"
+        for _ in range(6000):
+            lines = file.read_text().splitlines() if file.exists() else []
+            for line in lines:
+                if words in line:
+                    return line
+            time.sleep(0.01)
+        raise TimeoutError(f"nothing of {words!r} was said in a minute: {lines}")
+
+    def killed(self, **options: Any) -> Path:
+        """Kill one that has saved a state; return that state's folder."""
+        started = time.time()
+        process = self.start("killed", **options)
+        self.wait_for_state(since=started)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it had ended before"
+        return max((self.folder / ".cache" / "train").glob("*/state.pt"), key=lambda file: file.stat().st_mtime).parent

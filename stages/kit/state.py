@@ -1,170 +1,208 @@
-"""Working state of long runs: where it lies, what it belongs to, who may write it.
+"""Working state of long runs: where it lies, how it is saved, and which states are kept.
 
 It lies in the checkout that the user works in, also when DVC runs the stage in a temporary copy, so that
-`dvc exp run --temp` and `--queue` continue too. It can't change a result: a continued run gives the bytes of an
-uninterrupted one. Each run has a folder with `run.json`, which describes it, `lock` and what is kept, of training
-`state.pt`; the `KEEP` folders last worked on stay, and older ones go when a run starts, unless a process holds them. Of
-several processes that train the first alone reads and writes.
+`dvc exp run --temp` and `--queue` continue too. Each run has a folder with `run.json`, which describes it, `lock`, what
+is kept, of training `state.pt`, and at the end an empty file `finished`. Of several processes that train the first
+alone reads and writes. No run removes the state of another that is unfinished; of finished ones the last `KEEP` stay.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ddpm.processes import from_first
 from stages.kit.errors import StageError
-from stages.kit.files import digest, replacing, write_text
+from stages.kit.files import replacing, write_text
 from stages.kit.launch import first_process
+from stages.kit.locks import Lock, locked
 from stages.kit.processes import together
+from stages.kit.resume import DAMAGED, Candidate, beginning_anew, described, say, state_to_continue
 
 KEEP = 3
-"""How many runs' states are kept."""
-
-
-PLUMBING = ("stages.kit.", "ddpm.config")
-"""Modules that can't change an output: they are no dependency in `dvc.yaml`, and no part of what a state belongs to."""
-
-
-def code_digests() -> dict[str, str]:
-    """sha256 of every loaded module of ours that can change an output, by name."""
-    ours = {
-        name: module.__file__
-        for name, module in sorted(sys.modules.items())
-        if name.startswith(("ddpm.", "stages.")) and not name.startswith(PLUMBING)
-    }
-    return {name: digest(Path(file)) for name, file in ours.items() if file and not file.endswith("__init__.py")}
-
-
-def platform_of(device: torch.device) -> dict[str, Any]:
-    """What decides how sums are rounded, beside the settings and the code."""
-    instructions = torch.backends.cpu.get_cpu_capability()
-    threads = torch.get_num_threads()
-    return {"torch": torch.__version__, "device": device.type, "threads": threads, "instructions": instructions}
+"""How many finished runs' states are kept, and how many unfinished ones without a line about them."""
 
 
 class Saved(NamedTuple):
-    """A state, and the epochs of the run that it was saved by."""
+    """A state, the epochs of the run that it was saved by, and what of it was computed otherwise, in words, if any."""
 
     state: dict[str, Any]
     epochs: int
+    mixed: str = ""
 
 
 class WorkingState:
-    """One run's `state.pt` in `folder`; before there is one, that in the folder `lender` of another run."""
+    """One run's `state.pt` in `folder`; the state that it continues from is `source`, its own or another's."""
 
-    def __init__(self, folder: Path, lender: Path | None = None):
-        self.folder, self.lender = folder, lender
+    def __init__(self, folder: Path, source: Candidate | None = None):
+        self.folder, self.source = folder, source
         self.file = folder / "state.pt"
+        self._mixed = ""
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._written = False
 
     def latest(self) -> Path | None:
-        """The file that `load` reads."""
-        folder = self.folder if self.file.exists() else self.lender
-        return folder and folder / "state.pt"
+        """The file of the last state that was saved, or else loaded; what is being written is waited for."""
+        if self._writing:
+            wait_for([self._writing])
+        return self.file if self._written else self.source and self.source.folder / "state.pt"
 
     def load(self) -> Saved | None:
-        """The last saved state, on the CPU, in every process; None before the first."""
-        return from_first(self._read() if first_process() else None)
+        """The last saved state, or else the one to continue from, on the CPU, in every process; None where neither is.
+
+        Raises:
+            StageError: it is damaged.
+        """
+        with together():
+            saved = self._read() if first_process() else None
+        return from_first(saved)
 
     def _read(self) -> Saved | None:
         file = self.latest()
         if file is None:
             return None
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        return Saved(state, _described(file.parent)["epochs"])
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            mixed = [state.pop("mixed", "")]
+            if self.source and self.source.differs and not self._written:
+                mixed.append(f"up to step {state['step']} with {', '.join(self.source.differs)}")
+            self._mixed = "; ".join(filter(None, mixed))
+            return Saved(state, described(file.parent)["epochs"], self._mixed)
+        except DAMAGED as error:
+            if "allocate" in str(error):  # no damage, but too little memory
+                raise
+            raise beginning_anew(file, error) from None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a state is being written."""
+        return self._writing is not None and not self._writing.done()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the saved state; a crash leaves the old one."""
+        """Replace the saved state: copy it now, write it in the background. A crash leaves the old one.
+
+        Raises:
+            OSError: the save before this one, which is waited for, has failed.
+        """
         with together():
             if first_process():
-                with replacing(self.file) as temporary:
-                    torch.save(dict(state), temporary)
+                self._settle()
+                self._writing = self._writer.submit(self._write, {**_copied(state), "mixed": self._mixed})
+
+    def wait(self) -> None:
+        """Return when all is written.
+
+        Raises:
+            OSError: it couldn't be.
+        """
+        with together():
+            if first_process():
+                self._settle()
+
+    def _settle(self) -> None:
+        writing, self._writing = self._writing, None
+        try:
+            if writing:
+                writing.result()
+        finally:
+            del writing  # its error has this frame: in a circle they would keep the failed file open
+
+    def _write(self, state: dict[str, Any]) -> None:
+        with replacing(self.file) as temporary:
+            torch.save(state, temporary)
+        self._written = True
+
+    def close(self) -> None:
+        """Wait for the writer, whatever becomes of it."""
+        self._writer.shutdown()
+
+
+def _copied(value: Any) -> Any:
+    """The same with every tensor copied to the CPU, as the next step changes them in place."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(each) for each in value)
+    return value
 
 
 @contextmanager
 def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_steps: int = 0) -> Iterator[WorkingState]:
-    """The state under `root` of the run of `epochs` that `identity` describes: its data, parameters, code, platform.
+    """The state under `root` of the run of `epochs` that `identity` describes: its data, settings, code and platform.
 
-    Before it has one, it is lent that of a run which differs in its epochs alone: of those with at most `lent_steps`
-    the one with the most.
+    Before the run has one, it is lent that of another, as `state_to_continue` chooses. When the block ends without an
+    error, the run is finished.
 
     Raises:
-        StageError: another process works on it, or nothing can be written there.
+        StageError: nothing can be written there, or there is a state that can't be taken as it should be.
     """
-    with together():
-        lender = _lender(root, identity, lent_steps) if first_process() else None
     run = {"epochs": epochs, "identity": identity}
-    with run_folder(root, run, "training the same run", used=[lender] if lender else []) as folder:
-        yield WorkingState(folder, lender)
+    with run_folder(root, run, "training the same run") as folder:
+        source = None
+        with together():
+            if first_process():
+                (folder / "finished").unlink(missing_ok=True)
+                _count_unfinished(folder)
+                source = state_to_continue(folder, run, lent_steps)
+        working = WorkingState(folder, source)
+        try:
+            yield working
+            working.wait()
+        finally:
+            working.close()
+        if first_process():
+            with suppress(OSError):  # the run has succeeded, and doesn't fail any more
+                (folder / "finished").touch()
+                _prune(root)
 
 
 @contextmanager
-def run_folder(root: Path, run: Mapping[str, Any], doing: str, used: Sequence[Path] = ()) -> Iterator[Path]:
-    """The folder under `root` of the run that `run` describes; those `used` stay too.
+def run_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]:
+    """The folder under `root` of the run that `run` describes, for this process alone.
+
+    While another process, `doing` the same, has it, wait and say so.
 
     Raises:
-        StageError: another process, `doing` the same, has it, or nothing can be written there.
+        StageError: nothing can be written there.
     """
     folder = root / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as held:
         with together():
             if first_process():
                 try:
-                    held.enter_context(_locked(folder, doing))
+                    held.enter_context(locked(folder / "lock", root.name, doing))
                     write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
-                    with suppress(FileNotFoundError):  # another process, at its end, has removed what was to be
-                        _prune(root, used=[*used, folder])
                 except OSError as error:
                     raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
         yield folder
 
 
-@contextmanager
-def _locked(folder: Path, doing: str) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        if not mine:  # locked, or removed by another's `_prune` between the opening and the lock
-            raise StageError(f"another process is {doing} in {folder}; wait for it or stop it")
-        yield
+def _count_unfinished(own: Path) -> None:
+    """Say how much the states of other unfinished runs take, where there are more than `KEEP`."""
+    files = [file for file in own.parent.glob("*/state.pt") if file.parent != own]
+    sizes = [file.stat().st_size for file in files if not file.with_name("finished").exists()]
+    if len(sizes) > KEEP:
+        size = f"{sum(sizes) / 1e9:.2g} GB"
+        say(own, f"{own.parent} keeps {len(sizes)} other unfinished runs, {size}; remove the folders you don't need")
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-
-
-def step_of(file: Path) -> int:
-    """The step of a saved state."""
-    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)["step"]  # mapped: the rest isn't read
-
-
-def _lender(root: Path, identity: Mapping[str, Any], steps: int) -> Path | None:
-    """The folder of the run with the most steps, up to `steps`, of those that `identity` describes but for epochs."""
-    identity = json.loads(json.dumps(identity))  # where tuples are lists
-    states = [file.with_name("state.pt") for file in root.glob("*/run.json")]
-    alike = [file for file in states if file.exists() and _described(file.parent)["identity"] == identity]
-    lent = {file.parent: step_of(file) for file in alike}
-    return max((path for path in lent if lent[path] <= steps), key=lambda path: lent[path], default=None)
-
-
-def _prune(root: Path, used: list[Path]) -> None:
-    """Remove all but the `KEEP` states last worked on, `used` among them, and those that a process holds."""
-    for folder in used:
-        os.utime(folder)
-    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for folder in folders[:-KEEP]:
-        with suppress(OSError), (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+def _prune(root: Path) -> None:
+    """Remove the states of all finished runs but the last `KEEP`, except those that a process has."""
+    finished = sorted(root.glob("*/finished"), key=lambda file: file.stat().st_mtime_ns)
+    for file in finished[:-KEEP]:
+        if release := Lock(file.with_name("lock")).attempt():
+            if file.exists():
+                shutil.rmtree(file.parent, ignore_errors=True)
+                say(file.parent, f"removed {file.parent}: of finished runs the states of the last {KEEP} are kept")
+            release()

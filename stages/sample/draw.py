@@ -18,11 +18,11 @@ from ddpm.sampling.samplers import ImageNoise, OnStep
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.device import setup
 from stages.kit.files import digest, replacing
+from stages.kit.identity import code_digests, platform_of
 from stages.kit.launch import first_process
 from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
-from stages.kit.state import code_digests, platform_of
 from stages.shared.formats import write_npy, write_npy_header
 from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
 

@@ -5,7 +5,6 @@ well. Nothing is taken away from it unless it is known to be wrong.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from stages.kit.errors import StageError
 from stages.kit.files import repository_root, require_space, write_text
+from stages.kit.locks import locked
 from stages.kit.progress import progress
 from stages.shared.http import LostError, RefusedError, ask, extent, read, require_success
 
@@ -48,22 +48,26 @@ def download(
 ) -> Path:
     """Make `target` the file at `urls`, mirrors tried in order, of `size` bytes and digest `sha256` (hex) where given.
 
-    Nothing is done where `target` already is that file. `pin` says in messages where size and digest stand. Where no
-    digest is given, the first download writes it to `target.sha256`, as sha256sum does, and later ones are held to it;
-    not so with `record=False`. A mirror is given up after `attempts` failures in a row without a new byte.
+    Nothing is done where `target` already is that file. While another process downloads it, wait and say so. `pin` says
+    in messages where size and digest stand. Where no digest is given, the first download writes it to `target.sha256`,
+    as sha256sum does, and later ones are held to it; not so with `record=False`. A mirror is given up after `attempts`
+    failures in a row without a new byte.
 
     Raises:
-        StageError: no mirror delivers, the wrong size or digest, no disk space, a second downloader. Whatever it is,
-            `target.part` is kept, and the next call goes on from there; one of the wrong digest is replaced.
+        StageError: no mirror delivers, the wrong size or digest, no disk space. Whatever it is, `target.part` is kept,
+            and the next call goes on from there; one of the wrong digest is replaced.
     """
-    note = target.with_name(f"{target.name}.sha256")
-    wanted = _wanted(size, sha256, pin, note if record else None)
-    if target.exists() and _is_wanted(target, wanted):
+    note, part, lock = (target.with_name(f"{target.name}.{ending}") for ending in ("sha256", "part", "lock"))
+    had = target.exists() and target.stat().st_mtime_ns
+    if _is_there(target, _wanted(size, sha256, pin, note if record else None)):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    with _locked(part) as file:
-        _Transfer(file, part, wanted, target.name, attempts).run(urls)
+    with _naming_a_full_disk(part), locked(lock, target.name, "downloading the same file"):
+        wanted = _wanted(size, sha256, pin, note if record else None)
+        has = target.exists() and target.stat().st_mtime_ns
+        if has != had and _is_there(target, wanted):  # another process has downloaded it in the meantime
+            return target
+        with _opened(part) as file:
+            _Transfer(file, part, wanted, target.name, attempts).run(urls)
         if record and not wanted.sha256:
             digest = _digest(part)
             write_text(note, f"{digest}  {target.name}\n")  # before the rename: no target goes without its record
@@ -91,34 +95,32 @@ def _wanted(size: int | None, sha256: str | None, pin: str | None, note: Path | 
     return _Wanted(size, sha256 and sha256.lower(), pin or "asked for", f"put its sha256 into {pin or 'the call'}")
 
 
-def _is_wanted(path: Path, wanted: _Wanted) -> bool:
-    """Whether the file at `path` is right, as far as that is known."""
+def _is_there(path: Path, wanted: _Wanted) -> bool:
+    """Whether there is a file at `path` that is right, as far as that is known."""
+    if not path.exists():
+        return False
     right_size = wanted.size in (None, path.stat().st_size)
     return right_size and (not wanted.sha256 or _digest(path) == wanted.sha256)
 
 
+def _opened(part: Path) -> BinaryIO:
+    """Open `part` for reading and writing, as it is."""
+    # Not "ab": with O_APPEND, writes go to the end whatever the position.
+    return os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+
 @contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    """Open `part` for this process alone, as it is."""
+def _naming_a_full_disk(part: Path) -> Iterator[None]:
     try:
-        # Not "ab": with O_APPEND, writes go to the end whatever the position.
-        with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mine = os.path.samestat(os.fstat(file.fileno()), part.stat())
-            except (BlockingIOError, FileNotFoundError):
-                mine = False
-            if not mine:  # locked, or at its place already: whole and renamed between the opening and the lock
-                raise StageError(f"another process is downloading {part}; wait for it or stop it")
-            yield file
-    except OSError as error:  # closing writes too
+        yield
+    except OSError as error:  # of closing, too, which writes
         if error.errno != errno.ENOSPC:
             raise
         raise StageError(f"no disk space in {part.parent}; what is down is kept in {part.name}") from None
 
 
 class _Transfer:
-    """Fills the locked file `part` until it is what is wanted."""
+    """Fills the file `part` until it is what is wanted."""
 
     def __init__(self, file: BinaryIO, part: Path, wanted: _Wanted, label: str, attempts: int):
         self.file, self.part, self.wanted, self.label, self.attempts = file, part, wanted, label, attempts

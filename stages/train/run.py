@@ -17,8 +17,9 @@ from stages.kit.files import repository_root
 from stages.kit.launch import first_process
 from stages.kit.processes import fail_together
 from stages.kit.progress import progress, stop_request
+from stages.kit.resume import step_of
 from stages.kit.runtime import RuntimeConfig
-from stages.kit.state import WorkingState, step_of, working_state
+from stages.kit.state import WorkingState, working_state
 
 
 class Job(NamedTuple):
@@ -35,17 +36,22 @@ class Job(NamedTuple):
     runtime: RuntimeConfig
 
 
-def train(job: Job) -> TrainState:
-    """Train to the end, from where this run was stopped, or one that needs but more epochs to be this one."""
+@contextmanager
+def trained(job: Job) -> Iterator[TrainState]:
+    """Train to the end, from where this run was stopped, or one that needs but more epochs to be this one.
+
+    The block writes what is made of the result. When it ends without an error, the run counts as finished.
+    """
     trainer = job.trainer
     # With a constant rate no step depends on the number of epochs.
     lent_steps = trainer.total_steps if trainer.recipe.rate_schedule == "constant" else 0
     root = repository_root() / ".cache" / "train"
-    with working_state(root, job.identity, trainer.epochs, lent_steps) as working, explained(job, working):
-        state = TrainState(job.network, trainer.recipe, trainer.device, compiled=job.runtime.compile)
-        continue_from(working, state, trainer)
-        fit(trainer, state, working, job.runtime.save_every_seconds)
-    return state
+    with working_state(root, job.identity, trainer.epochs, lent_steps) as working:
+        with explained(job, working):
+            state = TrainState(job.network, trainer.recipe, trainer.device, compiled=job.runtime.compile)
+            continue_from(working, state, trainer)
+            fit(trainer, state, working, job.runtime.save_every_seconds)
+        yield state
 
 
 def epochs_seen(trainer: Trainer, step: int) -> float:
@@ -61,11 +67,15 @@ def continue_from(working: WorkingState, state: TrainState, trainer: Trainer) ->
     state.load_state_dict(saved.state)
     if first_process():
         epoch = f"{epochs_seen(trainer, state.step):.4g} of the run of {saved.epochs} epochs"
-        print(f"train: continues at step {state.step}, epoch {epoch}", file=sys.stderr)
+        mixed = f", {saved.mixed}" if saved.mixed else ""
+        print(f"train: continues at step {state.step}, epoch {epoch}{mixed}", file=sys.stderr)
 
 
 def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_seconds: float) -> None:
-    """Train to the end with a progress bar, saving the state now and then, when told to stop and at the end."""
+    """Train to the end with a progress bar, saving the state now and then, when told to stop and at the end.
+
+    Training goes on while a state is written; when told to stop and at the end it waits for that.
+    """
     images, saved_at = trainer.recipe.batch_images, time.monotonic()
     total, done = trainer.total_steps * images, state.step * images
     with stop_request() as stop, progress(total, "img", initial=done, label="train") as bar:
@@ -74,12 +84,15 @@ def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_s
             if state.step % WINDOW == 0:
                 state.read_losses()
                 bar.set_postfix(loss=f"{np.mean(state.losses[-200:]):.4f}", refresh=False)
-            if any_process(stop.is_set() or time.monotonic() - saved_at > save_every_seconds):
+            due = first_process() and time.monotonic() - saved_at > save_every_seconds and not working.busy
+            if any_process(stop.is_set() or due):
                 working.save(state.state_dict())
                 saved_at = time.monotonic()
                 if any_process(stop.is_set()):
+                    working.wait()
                     raise KeyboardInterrupt
-    working.save(state.state_dict())
+        working.save(state.state_dict())
+        working.wait()
 
 
 @contextmanager

@@ -21,14 +21,14 @@ from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.files import digest
+from stages.kit.identity import TRAINING, code_digests, platform_of
 from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.kit.state import code_digests, platform_of
 from stages.shared.formats import write_csv, write_json, write_safetensors
 from stages.shared.images import image_set, open_images, read_index
-from stages.train.run import Job, epochs_seen, train
+from stages.train.run import Job, epochs_seen, trained
 
 ROWS = 100
 """Rows of the loss table."""
@@ -40,12 +40,12 @@ def main(*, images: Path, model: Path, details: Path, losses: Path) -> str:
         with together():
             job = prepare(*image_set(images, "train"))
         announce("train", job.trainer.device, job.trainer.precision)
-        state = train(job)
-    found = summary(state, job.trainer)
-    if first_process():
-        write_model(model, state, job)
-        write_csv(losses, loss_table(state.losses, job.trainer))
-        write_json(details, found)
+        with trained(job) as state, together():
+            found = summary(state, job.trainer)
+            if first_process():
+                write_model(model, state, job)
+                write_csv(losses, loss_table(state.losses, job.trainer))
+                write_json(details, found)
     loss = found["loss"]["last_tenth"]
     return f"{found['steps']:,} steps, weights in {model}, loss of the last tenth {loss:.4g}; see {losses}"
 
@@ -88,7 +88,7 @@ def prepare(images: Path, index: Path) -> Job:
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     digests = {"images": digest(images), "index": digest(index)}
-    identity = {"data": digests, "settings": described, "code": code_digests(), "platform": platform}
+    identity = {"data": digests, "settings": described, "code": code_digests(TRAINING), "platform": platform}
     return Job(top.model, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)
 
 

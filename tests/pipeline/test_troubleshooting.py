@@ -1,6 +1,5 @@
 """The errors that docs/troubleshooting.md quotes, provoked: they are said as it says."""
 
-import fcntl
 import os
 import platform
 import re
@@ -20,6 +19,7 @@ from trainers import SMALL, Trainers, allow_little_memory, arguments
 
 from benchmarks._clone import Clone, variables
 from stages.kit import runtime
+from stages.kit.locks import locked
 from stages.kit.runtime import PORTABLE
 from stages.shared import download as _download
 
@@ -105,10 +105,25 @@ def test_too_little_memory(trainers: Trainers, write_params: WriteParams) -> Non
 
 def test_two_trainers(trainers: Trainers, tmp_path: Path) -> None:
     trainers.run("one")
-    [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
-    with lock.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert is_quoted(trainers.run("two")[1].splitlines()[-1])
+    [state] = (tmp_path / ".cache" / "train").glob("*/state.pt")
+    with locked(state.with_name("lock"), "train", "training the same run"):
+        second = trainers.start("two")
+        assert is_quoted(trainers.wait_for_line("two", "waits for"))
+    second.join()
+
+
+def test_a_state_of_other_circumstances(trainers: Trainers, write_params: WriteParams) -> None:
+    folder = trainers.killed()
+    write_params({**SMALL, "runtime.threads": 2})
+    process = trainers.start()
+    assert is_quoted(trainers.wait_for_line("out", folder.name))
+    process.kill()
+    process.join()
+
+
+def test_a_damaged_state(trainers: Trainers) -> None:
+    (trainers.killed() / "state.pt").write_bytes(b"")
+    assert is_quoted(trainers.run()[1].splitlines()[-1])
 
 
 def test_an_unknown_override(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """LSUN's zips, downloaded."""
 
-import fcntl
 import functools
 import hashlib
 import re
@@ -149,15 +148,10 @@ def test_a_wrong_table_of_lsuns_zips_is_named(lsun, old, new):
         main()
 
 
-def test_lsun_without_the_file_or_the_lock(lsun, write_params):
+def test_a_category_that_is_not_there_is_named(lsun, write_params):
     write_params({**lsun.changes, "sources.lsun.categories": ["castle"]})
     with pytest.raises(StageError, match=r"castle_train_lmdb\.zip: the server answers 404"):
         main()
-    write_params(lsun.changes)
-    with Path(".cache/download/lsun/church_outdoor_train_lmdb.zip.part").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StageError, match="another process is downloading"):
-            main()
     assert not Path("data").exists()
 
 

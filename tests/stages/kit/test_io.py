@@ -25,13 +25,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", tmp_path], check=True)
 
 
+def save_state(folder: Path) -> None:
+    working = WorkingState(folder)
+    working.save({"a": ZEROS})
+    working.wait()
+
+
 @pytest.mark.parametrize(
     "write",
     [
         lambda folder: write_lmdb(folder / "data.mdb", ((b"%d" % i, bytes(100_000)) for i in range(400))),
         lambda folder: write_safetensors(folder / "a.safetensors", {"a": ZEROS}, {}),
         lambda folder: write_npy(folder / "a.npy", ZEROS.numpy()),
-        lambda folder: WorkingState(folder).save({"a": ZEROS}),
+        save_state,
     ],
     ids=["lmdb", "safetensors", "npy", "state"],
 )

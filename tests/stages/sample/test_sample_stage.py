@@ -230,18 +230,21 @@ def test_killed_and_started_again_draws_what_is_missing(samplers: Samplers, fold
     assert outputs(folder / "killed") == outputs(folder / "whole")
 
 
-def test_a_second_process_that_draws_the_same_stops(samplers: Samplers, folder: Path) -> None:
-    process = samplers.start("first", "--steps", "20")
-    samplers.wait_for_a_chunk(process)
-    os.kill(process.pid, signal.SIGSTOP)
-    code, stderr = samplers.run("second", "--steps", "20")
-    process.kill()
-    process.join()
-    announced, line = stderr.splitlines()
-    assert code == 1
-    assert announced.endswith("float32, 1 process, 1 thread")
-    assert "another process is drawing the same images in " in line
-    assert not (folder / "second").exists()
+def test_a_second_process_that_draws_the_same_waits(samplers: Samplers, folder: Path) -> None:
+    first = samplers.start("first", "--steps", "20")
+    samplers.wait_for_a_chunk(first)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = samplers.start("second", "--steps", "20")
+    while not (said := (folder / "second.err")).exists() or "waits for" not in said.read_text():
+        assert second.is_alive()
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGCONT)
+    for process in (first, second):
+        process.join()
+        assert process.exitcode == 0
+    assert f"sample: waits for process {first.pid} on " in said.read_text()
+    assert "which is drawing the same images (" in said.read_text()
+    assert outputs(folder / "second") == outputs(folder / "first")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A file is downloaded whatever becomes of the connection, or one line says what is wrong."""
 
-import fcntl
+import os
 import shutil
+import threading
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,6 +13,7 @@ from downloading import CONTENT, PATH, PINNED, SIZE, failure, ranges, waits
 from lsun_server import Fault
 
 from stages.kit.errors import StageError
+from stages.kit.locks import locked
 from stages.shared import download as _download
 from stages.shared.download import download
 from stages.weights import stage as weights
@@ -81,11 +83,18 @@ def test_without_a_mirror_that_delivers_each_is_named_with_its_reason(server, ta
     assert "kept" not in message
 
 
-def test_a_second_process_is_told(server, target, part):
-    with part.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert "another process is downloading" in failure([server.url + PATH], target, **PINNED)
+def test_a_second_process_waits_and_takes_the_file_of_the_first(server, target, capfd):
+    lock = target.with_name("file.zip.lock")
+    with locked(lock, "first", "downloading the same file"):
+        second = threading.Thread(target=download, args=([server.url + PATH], target), kwargs=PINNED)
+        second.start()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        target.write_bytes(CONTENT)
+    second.join(timeout=10)
+    assert capfd.readouterr().err.startswith(f"file.zip: waits for process {os.getpid()} on ")
     assert server.asked == []
+    assert [path.name for path in target.parent.iterdir()] == ["file.zip"]
 
 
 def test_no_disk_space(server, target, part, monkeypatch):

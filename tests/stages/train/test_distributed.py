@@ -1,6 +1,5 @@
 """Several processes that train together: the same run as one alone, whoever is killed."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import REPOSITORY, WriteParams
-from trainers import SMALL, Trainers, arguments
+from trainers import SMALL, Trainers, arguments, outputs
 
 from stages.shared.formats import read_safetensors
 
@@ -91,14 +90,27 @@ def test_an_error_of_the_first_process_ends_all_and_is_said_once(trainers: Train
     trainers.wait_for_state()
     process.kill()
     process.join()
-    [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
-    with lock.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        codes, stderr = trainers.run_two()
+    [state] = (tmp_path / ".cache" / "train").glob("*/state.pt")
+    state.write_bytes(state.read_bytes()[:-1000])
+    codes, stderr = trainers.run_two()
     announced, line = stderr.splitlines()
     assert codes == [1, 1]
     assert announced.endswith("float32, 2 processes, 1 thread each")
-    assert "another process is training the same run" in line
+    assert f"train: error: {state}: damaged (" in line
+
+
+def test_two_wait_for_another_process_and_go_on_from_what_it_did(trainers: Trainers, tmp_path: Path) -> None:
+    process = trainers.start("one")
+    trainers.wait_for_state()
+    os.kill(process.pid, signal.SIGSTOP)
+    ranks = trainers.start_two()
+    trainers.wait_for_line("out", f"train: waits for process {process.pid} on ")
+    os.kill(process.pid, signal.SIGCONT)
+    for each in [process, *ranks]:
+        each.join()
+    assert [each.exitcode for each in [process, *ranks]] == [0, 0, 0]
+    assert (tmp_path / "out.err").read_text().count("train: continues at step 18,") == 1
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "one")
 
 
 def test_more_processes_than_micro_batches_are_refused(

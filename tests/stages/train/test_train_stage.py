@@ -1,20 +1,16 @@
 """The stage `train` as a process: killed anywhere and started again, it writes what an uninterrupted run writes."""
 
-import fcntl
 import re
-import shutil
 import subprocess
-import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import write_images
-from support import REPOSITORY, WriteParams
+from support import WriteParams
 from trainers import SMALL, Trainers, allow_little_memory, outputs
 
 from ddpm.config import parse
@@ -48,29 +44,6 @@ def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path:
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
 
 
-def modules_from(tree: Path) -> None:
-    sys.path.insert(0, str(tree))
-
-
-@pytest.mark.parametrize(("file", "continues"), [("stages/kit/files.py", True), ("ddpm/training/trainer.py", False)])
-def test_a_comment_in_the_plumbing_leaves_the_state_usable(
-    trainers: Trainers, tmp_path: Path, file: str, continues: bool
-) -> None:
-    tree = tmp_path / "tree"
-    for package in ("ddpm", "stages"):
-        shutil.copytree(REPOSITORY / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    process = trainers.start(before=partial(modules_from, tree))
-    trainers.wait_for_state()
-    process.kill()
-    process.join()
-    assert process.exitcode == -9, "it had ended before"
-    with (tree / file).open("a") as source:
-        source.write("# A comment.\n")
-    code, stderr = trainers.run(before=partial(modules_from, tree))
-    assert code == 0
-    assert ("train: continues at step" in stderr) == continues
-
-
 def test_sigterm_saves_and_says_how_to_go_on(trainers: Trainers, tmp_path: Path) -> None:
     process = trainers.start()
     trainers.wait_for_state()
@@ -79,19 +52,6 @@ def test_sigterm_saves_and_says_how_to_go_on(trainers: Trainers, tmp_path: Path)
     assert process.exitcode == 1
     assert "interrupted; the same command" in (tmp_path / "out.err").read_text().splitlines()[-1]
     assert not (tmp_path / "out").exists()
-
-
-def test_a_second_trainer_of_the_same_run_stops(trainers: Trainers, tmp_path: Path) -> None:
-    assert trainers.run("one")[0] == 0
-    [lock] = (tmp_path / ".cache" / "train").glob("*/lock")
-    with lock.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        code, stderr = trainers.run("two")
-    announced, line = stderr.splitlines()
-    assert code == 1
-    assert announced.endswith("float32, 1 process, 1 thread")
-    assert "another process is training the same run" in line
-    assert not (tmp_path / "two").exists()
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -107,17 +67,6 @@ def test_more_epochs_continue_where_the_rate_allows_it(
         assert code == 0
     assert ("continues at step 18, epoch 3 of the run of 3 epochs" in stderr) == (schedule == "constant")
     assert outputs(tmp_path / "out") == outputs(tmp_path / "straight")
-
-
-def test_another_number_of_threads_changes_rounding_only(
-    trainers: Trainers, write_params: WriteParams, tmp_path: Path
-) -> None:
-    for threads in (1, 2):
-        write_params({**SMALL, "epochs": 2, "runtime.threads": threads})
-        assert trainers.run(str(threads))[0] == 0
-    one, two = (read_safetensors(tmp_path / name / "model" / "raw.safetensors")[0] for name in ("1", "2"))
-    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-4
-    assert len(list((tmp_path / ".cache" / "train").glob("*/state.pt"))) == 2  # neither went on from the other
 
 
 def test_categories_of_digits_are_names(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
@@ -212,7 +161,7 @@ def test_a_full_disk_is_named(trainers: Trainers, tmp_path: Path) -> None:
     try:
         code, stderr = trainers.run()
         [folder] = (tmp_path / ".cache" / "train").iterdir()
-        assert {path.name for path in folder.iterdir()} == {"lock", "run.json"}
+        assert {path.name for path in folder.iterdir()} == {"run.json"}
     finally:
         subprocess.run(["umount", tmp_path / ".cache"], check=True)
     assert code == 1
