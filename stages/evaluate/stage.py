@@ -31,6 +31,7 @@ from stages.evaluate.figures import colours_figure, estimates_figure, factors_fi
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
 from stages.kit.device import setup
 from stages.kit.errors import StageError
+from stages.kit.inception import inception_checked
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.factors import FACTORS
@@ -61,7 +62,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     DETAILS gets the numbers, the folder FIGURES `kid.png`, `precision_recall.png`, `diversity.png`, `colours.png` and
     `factors.png`; the network BACKBONE gives the features.
     """
-    params = read_params()
+    params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
     tensors, metadata = read_safetensors(backbone)
     model = load_lpips(tensors, metadata["net"]).to(device)
