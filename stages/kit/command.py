@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, get_type_hints
 from pydantic import TypeAdapter
 
 from ddpm.config import ConfigError, parse
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root
 from stages.kit.launch import first_process
 from stages.kit.params import read_value
@@ -35,13 +36,17 @@ def run(module: str, main: Callable[..., str]) -> None:
     try:
         made = main(**_arguments(main, config, fields, given))
     except (StageError, ConfigError, OSError) as error:
-        sys.exit(f"{name}: error: {error}")
+        sys.exit(without_credentials(f"{name}: error: {error}"))
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command starts it again" if first_process() else 1)
     if first_process():
         seconds = time.monotonic() - started
-        print(f"{name}: {made} ({seconds:.1f} s)", file=sys.stderr)
-        with suppress(OSError):  # what was made stands, also where nothing can be logged
+        # What was made stands, also where nobody reads the line or nothing can be logged.
+        try:
+            print(f"{name}: {made} ({seconds:.1f} s)", file=sys.stderr)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would fail to write it once more at its end
+        with suppress(OSError):
             _log(name, seconds)
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import requests
 from tqdm import tqdm
 
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root, require_space, write_text
 from stages.kit.progress import progress
 from stages.shared.http import LostError, RefusedError, ask, extent, read, require_success
@@ -259,7 +259,7 @@ class _Transfer:
 
 def _say(message: str) -> None:
     """One line on stderr that doesn't tear the progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(without_credentials(message), file=sys.stderr)
 
 
 def _digest(path: Path) -> str:
