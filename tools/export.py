@@ -57,7 +57,7 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
         write_onnx(model, part / "network.onnx")
         shutil.copyfile(file, part / "model.safetensors")
         for written in part.rglob("*.safetensors"):
-            written.chmod(0o644)  # safetensors lets nobody else read it
+            shutil.copymode(part / "model_index.json", written)  # safetensors lets nobody else read it
         write_text(part / "README.md", card(file, settings, metrics))
         part.replace(folder)
     finally:
