@@ -25,8 +25,9 @@ def run(module: str, main: Callable[..., str]) -> None:
 
     A positional parameter of `main` is a path. A keyword is an option that takes a path: without a default it is
     required, with None it is an input that may be left out, and with a path it is an output, by default in the folder
-    `--output`. `changes: Annotated[Mapping, CONFIG, SECTION]` makes each field of the class CONFIG an option; `main`
-    gets those that are given, by name, to be put over the `SECTION` of `params.yaml`.
+    `--output`. With False it is a switch, which takes nothing.
+    `changes: Annotated[Mapping, CONFIG, SECTION]` makes each field of the class CONFIG an option; `main` gets those
+    that are given, by name, to be put over the `SECTION` of `params.yaml`.
     """
     name = module.rpartition(".")[2]
     config, section = _changes(main)
@@ -69,6 +70,8 @@ def _parser(module: str, main: Callable[..., str], section: str, fields: Mapping
     for parameter in parameters:
         if parameter.kind is not parameter.KEYWORD_ONLY:
             parser.add_argument(parameter.name, type=Path, metavar=parameter.name.upper())
+        elif parameter.default is False:
+            parser.add_argument(_option(parameter.name), action="store_true")
         elif parameter.name != "changes":
             required = parameter.default is parameter.empty
             said = "" if required else f"(FOLDER/{parameter.default})" if parameter.default else "an input (none)"
