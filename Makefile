@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint lock clean
+.PHONY: help repro test lint lock clean distclean
 
 PYTHON ?= python3
 # Each command of the environment starts others by name: dvc starts python, for one.
@@ -8,12 +8,17 @@ repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
+# Each file has to have a SHA-256 of requirements.lock. pip and setuptools come first, because a package that has to be
+# built would otherwise be built with releases that nothing pins.
+INSTALL = .venv/bin/python -m pip install --quiet --require-hashes --no-deps
+
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, as in make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
+	sed -nE '/^(pip|setuptools)==/,/[^\\]$$/p' requirements.lock > .venv/first.txt
+	$(INSTALL) --requirement .venv/first.txt
+	$(INSTALL) --no-build-isolation --requirement requirements.lock
 	touch $@
 
 repro: .venv/installed  ## set up the environment, run every stage that is out of date, name the page
@@ -30,12 +35,14 @@ lint: .venv/installed  ## set up the environment, fix style, format the code
 	ruff check --fix .
 	ruff format .
 
-lock:  ## write requirements.lock anew from pyproject.toml
+lock:  ## write requirements.lock anew from pyproject.toml, for every system and Python from 3.11 on
 	$(PYTHON) -m venv --clear .cache/lock
-	.cache/lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.cache/lock/bin/python -m pip install --quiet --group dev .
-	.cache/lock/bin/python -m pip freeze --all --exclude pip --exclude ddpm-church | \
-		sed -E 's/^((nvidia|cuda)-[^=]*|triton)==.*/& ; sys_platform == "linux"/' > requirements.lock
+	.cache/lock/bin/python -m pip install --quiet uv
+	.cache/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
 
-clean:  ## remove .venv and .cache (downloads and states of training too); data and reports stay
-	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots
+clean:  ## remove .venv and what tests and linters leave; downloads, states of training, data and reports stay
+	rm -rf .venv .cache/lock .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots docs/dvc_plots
+
+distclean: clean  ## remove .cache as well: downloads, states of training, images drawn so far
+	rm -rf .cache

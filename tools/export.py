@@ -1,5 +1,6 @@
 """Trained weights as others load them: a folder for diffusers, safetensors with a model card, ONNX."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ except ImportError as error:
 else:
     MISSING = None
 
+LOCK = Path("dvc.lock")
 CARD = Path(__file__).with_name("model_card.jinja")
 OPSET = 20
 TOLERANCE = 1e-4
@@ -57,7 +59,7 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
         write_onnx(model, part / "network.onnx")
         shutil.copyfile(file, part / "model.safetensors")
         for written in part.rglob("*.safetensors"):
-            written.chmod(0o644)  # safetensors lets nobody else read it
+            shutil.copymode(part / "model_index.json", written)  # safetensors lets nobody else read it
         write_text(part / "README.md", card(file, settings, metrics))
         part.replace(folder)
     finally:
@@ -111,9 +113,10 @@ def inputs_of(network: UNet, shape: tuple[int, int, int]) -> dict[str, Tensor]:
 
 
 def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None) -> str:
-    """The model card."""
+    """The model card. It names a run only where dvc.lock has recorded these weights, and says so of the metrics."""
     numbers: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
-    lock = Path("dvc.lock")
+    lock = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    ours = folder_digest(weights.parent) in lock
     environment = Environment(  # Markdown
         loader=FileSystemLoader(CARD.parent),
         undefined=StrictUndefined,
@@ -122,8 +125,26 @@ def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None) -> st
         keep_trailing_newline=True,
     )
     return environment.get_template(CARD.name).render(
-        **settings, digest=digest(weights), metrics=numbers, lock=digest(lock) if lock.exists() else None
+        **settings,
+        digest=digest(weights),
+        metrics=numbers,
+        measured=bool(ours and metrics and md5(metrics.read_bytes()) in lock),
+        lock=digest(LOCK) if ours else None,
     )
+
+
+def folder_digest(folder: Path) -> str:
+    """What dvc.lock has for a FOLDER of weights as `train` writes it; of a folder with other files no digest at all."""
+    files = sorted(folder.iterdir())
+    if any(path.suffix != ".safetensors" for path in files):
+        return "no folder of train"
+    listed = [{"md5": md5(path.read_bytes()), "relpath": path.name} for path in files]
+    return f"{md5(json.dumps(listed, sort_keys=True).encode())}.dir"
+
+
+def md5(content: bytes) -> str:
+    """As DVC names contents."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 if __name__ == "__main__":

@@ -24,21 +24,26 @@ else:
     MISSING = None
 
 
-def main(folder: Path, weights: Path) -> str:
+def main(folder: Path, weights: Path, *, allow_pickle: bool = False) -> str:
     """Convert FOLDER, a `DDPMPipeline` that was saved, to the file WEIGHTS.
 
     A checkpoint google/ddpm-*, whose parts lie in one folder, is one too. Its images count as made by the section
     `extract` of params.yaml, so that they are compared with images made so. Of a
-    network with classes the last one is taken for no class, as ours has it.
+    network with classes the last one is taken for no class, as ours has it. Tensors are read from safetensors, with
+    --allow-pickle from older files as well, whose authors you have to trust. Nothing is asked of the network.
     """
     if MISSING:
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
+    if not folder.is_dir():
+        raise StageError(f"{folder}: no such folder; download the checkpoint first, and name the folder that it is in")
     logging.set_verbosity_error()
     try:
         unet, scheduler = (folder / name if (folder / name).is_dir() else folder for name in ("unet", "scheduler"))
-        network, size, classes = network_of(UNet2DModel.from_config(UNet2DModel.load_config(unet)).config)
-        diffusion, target = diffusion_of(DDPMScheduler.from_pretrained(scheduler).config)
-        tensors = weights_in(unet)
+        network, size, classes = network_of(
+            UNet2DModel.from_config(UNet2DModel.load_config(unet, local_files_only=True)).config
+        )
+        diffusion, target = diffusion_of(DDPMScheduler.from_pretrained(scheduler, local_files_only=True).config)
+        tensors = weights_in(unet, allow_pickle=allow_pickle)
         UNet(network, size, classes).load_state_dict(tensors)
     except (ConfigError, RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise StageError(f"{folder}: {' '.join(map(str.strip, str(error).splitlines()[:2]))}") from None
@@ -54,18 +59,28 @@ def main(folder: Path, weights: Path) -> str:
         "size": size,
         "image_recipe": preprocessing.name,
         "classes": [f"class {number}" for number in range(classes)],
+        "imported": folder.resolve().name,
     }
     write_safetensors(weights, tensors, settings)
     return f"a network for {size} px in {weights}; `python -m stages.sample {weights}` draws with it"
 
 
-def weights_in(folder: Path) -> dict[str, Tensor]:
+def weights_in(folder: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
     """The tensors of the network in FOLDER, by the names that diffusers has for them today.
 
     Raises:
-        ConfigError: they aren't those of config.json; what was missing would be random.
+        ConfigError: they aren't those of config.json (what was missing would be random), or pickled and not allowed.
     """
-    unet, loading = UNet2DModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    if not allow_pickle and not any(folder.glob("*.safetensors")):
+        raise ConfigError(
+            "no weights as safetensors; a pickled file can run code; --allow-pickle reads it all the same"
+        )
+    unet, loading = UNet2DModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=None if allow_pickle else True,  # None: where there are any
+        output_loading_info=True,
+    )
     for kind in ("missing_keys", "unexpected_keys"):
         if loading[kind]:
             raise ConfigError(f"the weights aren't those of config.json: {kind} {min(loading[kind])}, ...")

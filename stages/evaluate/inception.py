@@ -1,5 +1,7 @@
 """Inception's features by torch-fidelity, those of the FID that papers give."""
 
+import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +10,32 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from stages.kit.errors import StageError
-from stages.kit.files import digest
+from stages.kit.inception import inception_weights
 from stages.kit.progress import progress
 
-DIGEST = "6726825d"
-"""How the SHA-256 of the weights starts; their file's name ends with it."""
 DIMENSIONS = 2048
 IMAGES_AT_ONCE = 64
 """Images per forward pass."""
 
 
 def load_inception(path: Path, device: torch.device) -> FeatureExtractorInceptionV3:
-    """The network with the weights PATH, as converted from the first one that FID was computed with.
+    """The network with the weights in the file PATH, relative to the checkout.
 
     Raises:
-        StageError: they are others. Read they are only then, because a pickle can do anything.
+        StageError: it isn't the file that `inception_weights` wants, or holds anything but tensors.
     """
-    found = digest(path)
-    if not found.startswith(DIGEST):
-        raise StageError(
-            f"params.yaml: evaluate.inception = {path}: its SHA-256 starts with {found[: len(DIGEST)]}, not {DIGEST}: "
-            "take weights-inception-2015-12-05-6726825d.pth, of torch-fidelity's release v0.2.0"
-        )
-    return FeatureExtractorInceptionV3("inception", [str(DIMENSIONS)], feature_extractor_weights_path=path).to(device)
+    file = inception_weights(path)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StageError(f"{file}: not read, because it holds more than tensors: {reason}") from None
+    # torch-fidelity unpickles whatever it is given, so it gets what was just written here.
+    tensors = io.BytesIO()
+    torch.save(state, tensors)
+    tensors.seek(0)
+    network = FeatureExtractorInceptionV3("inception", [str(DIMENSIONS)], feature_extractor_weights_path=tensors)
+    return network.to(device)
 
 
 def inception_features(model: FeatureExtractorInceptionV3, images: np.ndarray) -> Tensor:

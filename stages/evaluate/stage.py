@@ -22,6 +22,8 @@ from stages.evaluate.figures import colours_figure, factors_figure, metrics_figu
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
 from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
 from stages.kit.device import setup
+from stages.kit.errors import StageError
+from stages.kit.inception import inception_checked
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.figures import save_figure
@@ -48,7 +50,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     DETAILS gets the numbers, the folder FIGURES `metrics.svg`, `colours.svg` and `factors.svg`; the network BACKBONE
     gives the features.
     """
-    params = read_params()
+    params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)

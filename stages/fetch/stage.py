@@ -20,7 +20,7 @@ from ddpm.drawing.scenes import CATEGORIES, draw_scene
 from ddpm.rng import numpy_stream
 from stages.fetch.archive import DamagedError, place, unzip
 from stages.fetch.folder import is_held_out, pictures
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root
 from stages.kit.params import FILE, Source, read_params
 from stages.kit.progress import progress
@@ -97,6 +97,11 @@ class LsunConfig(Source):
 
     kind: Literal["lsun"]
     urls: Annotated[tuple[Annotated[str, Field(pattern="^https?://")], ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(without_credentials(url) != url for url in self.urls):
+            raise ValueError("urls has a password; Git, dvc.lock and the page would show it: put it into ~/.netrc")
 
 
 class Published(NamedTuple):

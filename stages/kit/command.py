@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, get_type_hints
 from pydantic import TypeAdapter
 
 from ddpm.config import ConfigError, parse
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root
 from stages.kit.launch import first_process
 from stages.kit.params import read_value
@@ -24,8 +25,9 @@ def run(module: str, main: Callable[..., str]) -> None:
 
     A positional parameter of `main` is a path. A keyword is an option that takes a path: without a default it is
     required, with None it is an input that may be left out, and with a path it is an output, by default in the folder
-    `--output`. `changes: Annotated[Mapping, CONFIG, SECTION]` makes each field of the class CONFIG an option; `main`
-    gets those that are given, by name, to be put over the `SECTION` of `params.yaml`.
+    `--output`. With False it is a switch, which takes nothing.
+    `changes: Annotated[Mapping, CONFIG, SECTION]` makes each field of the class CONFIG an option; `main` gets those
+    that are given, by name, to be put over the `SECTION` of `params.yaml`.
     """
     name = module.rpartition(".")[2]
     config, section = _changes(main)
@@ -35,13 +37,17 @@ def run(module: str, main: Callable[..., str]) -> None:
     try:
         made = main(**_arguments(main, config, fields, given))
     except (StageError, ConfigError, OSError) as error:
-        sys.exit(f"{name}: error: {error}")
+        sys.exit(without_credentials(f"{name}: error: {error}"))
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command starts it again" if first_process() else 1)
     if first_process():
         seconds = time.monotonic() - started
-        print(f"{name}: {made} ({seconds:.1f} s)", file=sys.stderr)
-        with suppress(OSError):  # what was made stands, also where nothing can be logged
+        # What was made stands, also where nobody reads the line or nothing can be logged.
+        try:
+            print(f"{name}: {made} ({seconds:.1f} s)", file=sys.stderr)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would fail to write it once more at its end
+        with suppress(OSError):
             _log(name, seconds)
 
 
@@ -64,6 +70,8 @@ def _parser(module: str, main: Callable[..., str], section: str, fields: Mapping
     for parameter in parameters:
         if parameter.kind is not parameter.KEYWORD_ONLY:
             parser.add_argument(parameter.name, type=Path, metavar=parameter.name.upper())
+        elif parameter.default is False:
+            parser.add_argument(_option(parameter.name), action="store_true")
         elif parameter.name != "changes":
             required = parameter.default is parameter.empty
             said = "" if required else f"(FOLDER/{parameter.default})" if parameter.default else "an input (none)"

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from ddpm.config import ConfigError
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.launch import launch
 from stages.kit.params import read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
@@ -18,7 +18,7 @@ def start(stage: str, *, shared: bool = False) -> None:
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])
         except (StageError, ConfigError, OSError) as error:
-            sys.exit(f"{stage}: error: {error}")
+            sys.exit(without_credentials(f"{stage}: error: {error}"))
     # Only now, because this loads torch.
     command = importlib.import_module("stages.kit.command")
     command.run(f"stages.{stage}", importlib.import_module(f"stages.{stage}.stage").main)

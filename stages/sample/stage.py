@@ -17,6 +17,7 @@ from ddpm.images import tile_grid, to_model_range, to_uint8
 from ddpm.rng import normal, numpy_stream
 from stages.kit.device import announce
 from stages.kit.files import repository_root
+from stages.kit.inception import inception_checked
 from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
@@ -58,7 +59,8 @@ def main(
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
     with distributed():
         with together():
-            drawing = prepare(weights, read_params({"sample": changes}))
+            # Inception's weights are for `evaluate`, which would refuse a wrong file only after hours of drawing.
+            drawing = prepare(weights, inception_checked(read_params({"sample": changes})))
             real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import requests
 from tqdm import tqdm
 
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root, require_space, write_text
 from stages.kit.locks import locked
 from stages.kit.progress import progress
@@ -261,7 +261,7 @@ class _Transfer:
 
 def _say(message: str) -> None:
     """One line on stderr that doesn't tear the progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(without_credentials(message), file=sys.stderr)
 
 
 def _digest(path: Path) -> str:

@@ -60,8 +60,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     """Write named tensors, and the metadata as JSON."""
     # Under one key: safetensors writes several in an order that differs from process to process.
     with replacing(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the umask allows; safetensors lets nobody else read its file
         save_file(dict(tensors), temporary, {"metadata": json.dumps(metadata)})
-        temporary.chmod(0o644)  # safetensors lets nobody else read it
+        temporary.chmod(mode)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

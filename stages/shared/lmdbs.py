@@ -19,7 +19,7 @@ DIGITS = 16
 """Bytes of a key that tell it from its neighbours, after those that all have in common."""
 KEY_BYTES = 511
 """The longest key that LMDB takes."""
-MAP_SIZE = 1 << 38  # bytes of address space, not of disk: the file is as large as what is in it
+MAP_SIZE = 1 << 28  # bytes of address space that writing begins with; twice as much whenever it is full
 
 
 def lmdb_path(folder: Path, category: str, split: str) -> Path:
@@ -33,18 +33,40 @@ def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
     The same records in the same order give the same bytes. No lock file is left.
     """
     with (
+        _naming_the_address_space(str(data_mdb)),
         replacing(data_mdb) as whole,
         tempfile.TemporaryDirectory(dir=data_mdb.parent, prefix=".lmdb.") as scratch,
         naming_a_full_disk(data_mdb.parent),
         lmdb.open(scratch, map_size=MAP_SIZE, sync=False, lock=False) as environment,
     ):
         for key, value in records:
-            # One transaction each: without syncing that costs little, and memory stays flat.
-            with environment.begin(write=True) as transaction:
-                if not transaction.put(key, value, overwrite=False):
-                    raise StageError(f"{data_mdb}: two records have the key {key!r}")
+            while not _put(environment, key, value, data_mdb):
+                environment.set_mapsize(2 * environment.info()["map_size"])
         with whole.open("wb") as file:
             environment.copyfd(file.fileno(), compact=True)  # in key order: reading is sequential
+
+
+def _put(environment: lmdb.Environment, key: bytes, value: bytes, data_mdb: Path) -> bool:
+    """Write one record; False where the map is full, which leaves the file as it was."""
+    try:
+        # One transaction each: without syncing that costs little, and memory stays flat.
+        with environment.begin(write=True) as transaction:
+            if not transaction.put(key, value, overwrite=False):
+                raise StageError(f"{data_mdb}: two records have the key {key!r}")
+    except lmdb.MapFullError:
+        return False
+    return True
+
+
+@contextmanager
+def _naming_the_address_space(name: str) -> Iterator[None]:
+    """LMDB maps a file whole, which `ulimit -v` may forbid."""
+    try:
+        yield
+    except lmdb.MemoryError:
+        raise StageError(
+            f"{name}: too little address space to map it whole; `ulimit -v unlimited`, or a batch system, allows more"
+        ) from None
 
 
 def count_records(data_mdb: Path, name: str | None = None) -> int:
@@ -127,7 +149,10 @@ def _opened(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
         raise StageError(f"{name}: not an LMDB (an empty file)")
     try:
         # lock=False: a lock file beside the data would be a change to a folder that DVC may track.
-        with lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False) as environment:
+        with (
+            _naming_the_address_space(name),
+            lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False) as environment,
+        ):
             _check_length(environment, data_mdb, name)
             if environment.stat()["entries"] == 0:
                 raise StageError(f"{name}: an empty LMDB, without a single record")

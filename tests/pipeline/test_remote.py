@@ -17,7 +17,8 @@ from support import REPOSITORY
 from benchmarks._clone import Clone
 from stages.kit.files import digest
 
-STEPS = YAML(typ="safe").load(REPOSITORY / "docs" / "github-actions.yml")["jobs"]["dvc"]["steps"]
+WORKFLOW = YAML(typ="safe").load(REPOSITORY / "docs" / "github-actions.yml")
+STEPS = WORKFLOW["jobs"]["dvc"]["steps"]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -83,8 +84,14 @@ def test_the_model_is_had_without_the_rest(pushed: Clone, theirs: Clone) -> None
 
 def test_the_workflow_sees_all_of_git_and_keeps_what_pip_fetched() -> None:
     options = {step["uses"].partition("@")[0]: step["with"] for step in STEPS if "uses" in step}
-    assert options["actions/checkout"] == {"fetch-depth": 0}
+    assert options["actions/checkout"] == {"fetch-depth": 0, "persist-credentials": False}
     assert options["actions/setup-python"]["cache"] == "pip"
+
+
+def test_the_workflow_s_secrets_are_seen_by_dvc_pull_alone_and_its_actions_can_t_change() -> None:
+    assert str(WORKFLOW).count("secrets.") == 2
+    assert [step["run"] for step in STEPS if "secrets." in str(step)] == ["dvc pull --allow-missing"]
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]) for step in STEPS if "uses" in step)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
 from drawn import churches, unseen, write_duplicates, write_set
+from dvc.repo import Repo
 from safetensors.torch import load_file, save_file
 from support import WriteParams
 from torch import Tensor
@@ -26,6 +28,7 @@ from ddpm.sampling.samplers import SamplerConfig
 from stages.evaluate import stage as evaluate
 from stages.interpolate import stage as interpolate
 from stages.kit.errors import StageError
+from stages.kit.files import digest
 from stages.kit.params import read_params
 from stages.rank import stage as rank
 from stages.sample import stage as sample
@@ -183,7 +186,9 @@ def test_a_checkpoint_from_elsewhere_goes_through_our_stages(
     shape = {**FIXED, **CONVENTIONS["tensorflow"], **blocks}
     unet = UNet2DModel(48, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **shape).eval()
     write_as_google(unet, Path("theirs"))
-    import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
+    with pytest.raises(StageError, match=r"theirs: no weights as safetensors; .* --allow-pickle reads it"):
+        import_diffusers.main(Path("theirs"), Path("theirs.safetensors"))
+    import_diffusers.main(Path("theirs"), Path("theirs.safetensors"), allow_pickle=True)
     write_set(Path("train"), churches())
     write_set(Path("val"), unseen())
     write_duplicates(Path("duplicates.csv"))
@@ -215,15 +220,73 @@ def test_missing_weights_are_not_made_up(written: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "back.safetensors").exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_checkpoint_that_is_not_there_is_not_asked_for(
+    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Of a hub, which would take a folder's name for that of a repository."""
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    if there:
+        (tmp_path / "google").mkdir()
+    message = r"google: Error no file named config\.json" if there else "google: no such folder"
+    with pytest.raises(StageError, match=message):
+        import_diffusers.main(Path("google"), tmp_path / "back.safetensors")
+    assert not asked
+
+
+METRICS = {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}
+NOT_SHOWN = "no dvc.lock records both"
+
+
 def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
     file = written()
-    metrics = {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
     export.main(file, tmp_path / "out", metrics=tmp_path / "metrics.json")
     text = (tmp_path / "out/README.md").read_text()
     assert "| kid_alexnet | 0.0300 | -0.0100 to 0.0700 | 64 |" in text
     assert "pixel_shuffle(patches, 2)" in text
-    assert "SHA-256 of the weights: `" in text
+    assert f"SHA-256 of the weights: `{digest(file)}`.\nThe code and these weights are under the MIT" in text
+    assert "\nlicense: mit\n" in text
+    assert NOT_SHOWN in text
+
+
+def test_the_card_names_the_run_that_dvc_has_recorded_and_no_other(written: Any, tmp_path: Path) -> None:
+    """As DVC itself writes digests."""
+    (tmp_path / "model").mkdir()
+    file = written().rename(tmp_path / "model" / "ema_0.99.safetensors")
+    (tmp_path / "model" / "raw.safetensors").write_bytes(b"other weights")
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps(METRICS))
+    _, settings = read_safetensors(file)
+    Path("dvc.lock").write_text("of another run")
+    assert "dvc.lock that" not in export.card(file, settings, metrics)
+    Repo.init(no_scm=True).add(["model", "metrics.json"])
+    Path("dvc.lock").write_text(Path("model.dvc").read_text())
+    assert f"dvc.lock that records them has the SHA-256 `{digest(Path('dvc.lock'))}`" in export.card(
+        file, settings, None
+    )
+    assert NOT_SHOWN in export.card(file, settings, metrics)
+    Path("dvc.lock").write_text(Path("model.dvc").read_text() + Path("metrics.json.dvc").read_text())
+    assert NOT_SHOWN not in export.card(file, settings, metrics)
+
+
+def test_the_card_of_foreign_weights_claims_neither_our_licence_nor_our_run(written: Any, tmp_path: Path) -> None:
+    exported(written(), tmp_path / "theirs")
+    (tmp_path / "back").mkdir()
+    file = tmp_path / "back" / "back.safetensors"
+    import_diffusers.main(tmp_path / "theirs", file)
+    Path("dvc.lock").write_text("of another run")
+    _, settings = read_safetensors(file)
+    text = export.card(file, settings, None)
+    assert "trained elsewhere and converted by ddpm-church" in text
+    assert "the checkpoint `theirs`, under the terms of its authors" in text
+    assert not re.search(r"licen[sc]e|MIT|dvc\.lock|recipe `", text)
 
 
 def test_nothing_is_overwritten(written: Any, tmp_path: Path) -> None:

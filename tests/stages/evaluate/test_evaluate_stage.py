@@ -1,8 +1,11 @@
 """The stage `evaluate` on a few drawn churches, and the weights of Inception."""
 
-import hashlib
+import io
 import json
+import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +17,11 @@ from support import WriteParams
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from stages.evaluate import inception as _inception
 from stages.evaluate import stage as evaluate
+from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
+from stages.kit import inception as _inception
 from stages.kit.errors import StageError
+from stages.kit.files import digest
 from stages.shared.formats import write_safetensors
 
 TIMES = ["day", "night"]
@@ -79,18 +84,66 @@ def test_too_few_images_are_refused(folder: Path, write_params: WriteParams) -> 
     assert not (folder / "a").exists()
 
 
-def test_inception_s_weights_are_held_to_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random ones, because the file can't be had everywhere."""
-    path = tmp_path / "weights.pth"
-    torch.save({}, path)
-    with monkeypatch.context() as patch:
+def accept(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Take the file at PATH for the one that has the right digest, because that one can't be had everywhere."""
+    monkeypatch.setattr(_inception, "BYTES", path.stat().st_size)
+    monkeypatch.setattr(_inception, "DIGEST", digest(path))
+
+
+@pytest.fixture(scope="module")
+def network() -> FeatureExtractorInceptionV3:
+    """With random weights."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=path)
-    torch.save(network.state_dict(), path)
-    with pytest.raises(StageError, match=r"weights\.pth: its SHA-256 starts with \w{8}, not 6726825d"):
-        _inception.load_inception(path, torch.device("cpu"))
-    monkeypatch.setattr(_inception, "DIGEST", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
-    loaded = _inception.load_inception(path, torch.device("cpu"))
-    found = _inception.inception_features(loaded, churches()[:2])
-    assert found.shape == (2, _inception.DIMENSIONS)
+        empty = io.BytesIO()
+        torch.save({}, empty)
+        empty.seek(0)
+        return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=empty)
+
+
+def test_inception_s_weights_lie_in_the_checkout_and_give_its_features(
+    network: FeatureExtractorInceptionV3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `dvc exp run --temp`, where the stage runs in another folder."""
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    accept(monkeypatch, tmp_path / "weights.pth")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir("/")
+    found = inception_features(load_inception(Path("weights.pth"), torch.device("cpu")), churches()[:2])
+    assert found.shape == (2, DIMENSIONS)
     assert torch.equal(found, network(torch.from_numpy(churches()[:2]).permute(0, 3, 1, 2))[0])
+
+
+class Forged:
+    """A pickle of it makes a file where it is read."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("ran",)
+
+
+def test_a_forged_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if its digest were right."""
+    monkeypatch.chdir(tmp_path)
+    for write in (
+        lambda: Path("a.pth").write_bytes(pickle.dumps(Forged(), protocol=2)),
+        lambda: torch.save(Forged(), "a.pth"),
+    ):
+        write()
+        accept(monkeypatch, Path("a.pth"))
+        with pytest.raises(StageError, match=r"a\.pth: not read, because it holds more than tensors: [^\n]+$"):
+            load_inception(Path("a.pth"), torch.device("cpu"))
+        assert not Path("ran").exists()
+
+
+def test_another_file_is_refused_before_anything_is_measured(folder: Path, write_params: WriteParams) -> None:
+    """All digits of its digest count, also where there are too few images for FID."""
+    write_params({**CHANGES, "evaluate.inception": "a.pth"})
+    with pytest.raises(StageError, match=r"inception = a\.pth: no such file \(looked for /.*/a\.pth\); take weights-"):
+        evaluated(folder, "a")
+    (folder / "a.pth").touch()
+    with pytest.raises(StageError, match=r"0 bytes, not 95,628,359"):
+        evaluated(folder, "a")
+    os.truncate(folder / "a.pth", 95_628_359)
+    with pytest.raises(StageError, match=r"its SHA-256 is [0-9a-f]{64}, not 6726825d[0-9a-f]{56}; take weights-"):
+        evaluated(folder, "a")
+    assert not (folder / "a").exists()

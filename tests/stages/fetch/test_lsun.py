@@ -17,7 +17,7 @@ from support import REPOSITORY
 
 from stages.fetch import archive as _archive
 from stages.fetch import stage as fetch
-from stages.kit.errors import StageError
+from stages.kit.errors import StageError, without_credentials
 from stages.shared.lmdbs import count_records, read_lmdb, write_lmdb
 
 
@@ -170,6 +170,33 @@ def test_no_network_is_one_line_and_a_failed_command(lsun, server, tmp_path):
     assert done.returncode == 1
     assert re.search(r"(^|\n)fetch: error: http://.*127.*: .*Connection refused.*\n$", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://user:s3cret@localhost/lsun", "urls has a password; Git, dvc.lock and the page would show it"),
+        ("http://user:s3cret/2@localhost", "urls has a password"),
+        ("http://s3cret@localhost:8000/", "urls has a password"),
+        ("ftp://user:s3cret@localhost/", "string should match pattern '^https?://'"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_never_shown(lsun, write_params, tmp_path, url, message):
+    write_params({**lsun.changes, "sources.lsun.urls": [url]})
+    words = [word for name, path in OPTIONS.items() for word in (f"--{name}", str(path))]
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.fetch", *words],
+        cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(r"fetch: error: params\.yaml: sources\.lsun.*://\*\*\*@localhost.*\n", done.stderr)
+    assert message in done.stderr
+    assert "s3" not in done.stderr
+
+
+def test_an_address_without_a_password_is_taken_as_it_is():
+    for url in ("http://host:8000/a@b", "https://host/a@b:c", "see a@b"):
+        assert without_credentials(url) == url
 
 
 @pytest.mark.slow

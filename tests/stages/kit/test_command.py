@@ -1,5 +1,6 @@
 """What a stage says at its end, and of a wrong command line."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,8 +44,20 @@ def test_a_missing_option_is_one_line_with_all_that_there_are(tmp_path):
 def test_what_was_made_stands_where_nothing_can_be_logged(write_params, tmp_path):
     write_params({"data": "smoke", "sources.smoke.train_images": 2, "sources.smoke.val_images": 2})
     (tmp_path / ".cache").touch()
-    done = python(
-        tmp_path, "-m", "stages.fetch", "--published", PUBLISHED, "--lmdb", "lmdb", "--factors", "factors.csv"
-    )
+    options = ["--published", PUBLISHED, "--lmdb", "lmdb", "--factors", "factors.csv"]
+    done = python(tmp_path, "-m", "stages.fetch", *options)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "factors.csv").exists()
+
+
+def test_what_was_made_stands_where_nobody_reads_the_line(monkeypatch, tmp_path):
+    """As behind `dvc repro 2>&1 | head`."""
+    monkeypatch.chdir(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from stages.kit.command import run; run('stages.any', lambda: 'made')"
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert ",any," in (tmp_path / ".cache" / "log" / "stages.csv").read_text()

@@ -1,5 +1,7 @@
 """Files appear whole or not at all."""
 
+import os
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +47,18 @@ def test_a_full_disk_is_named_and_nothing_stays(small_disk: Path, write: Callabl
     with pytest.raises(OSError, match=r"^(no disk|Not enough free) space [^\n]*$"):
         write(small_disk)
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_are_as_open_as_the_umask_allows(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        (tmp_path / ".a.safetensors.part").touch(0o600)  # what a killed process left
+        write_safetensors(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {})
+        write_npy(tmp_path / "a.npy", np.arange(3))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == 2 * [0o666 & ~mask]
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

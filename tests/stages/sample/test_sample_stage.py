@@ -275,6 +275,16 @@ def test_weights_that_are_not_there_are_named(folder: Path) -> None:
         prepare(Path("modell"), read_params())
 
 
+def test_another_file_than_inception_s_is_refused_before_the_drawing(
+    samplers: Samplers, folder: Path, write_params: WriteParams
+) -> None:
+    write_params({**SMALL, "evaluate.inception": "none.pth"})
+    code, stderr = samplers.run("out")
+    assert code == 1
+    assert stderr.startswith("sample: error: params.yaml: evaluate.inception = none.pth: no such file (looked for /")
+    assert stderr.count("\n") == 1
+
+
 def test_a_model_without_classes_refuses_one(samplers: Samplers, folder: Path) -> None:
     write_model(folder / "model", [])
     for option in (["--category", "tower"], ["--guidance", "2"], ["--labels", "training"]):

@@ -7,6 +7,7 @@ import pytest
 from support import REPOSITORY
 
 from stages.kit.errors import StageError
+from stages.shared import lmdbs
 from stages.shared.lmdbs import count_records, key_bytes, key_text, read_lmdb, split_lmdb, write_lmdb
 
 
@@ -32,6 +33,41 @@ def test_the_same_records_give_the_same_compact_bytes(tmp_path):
     assert data == (tmp_path / "b.mdb").read_bytes()
     pages = sum(-(-(16 + len(value)) // 4096) for _, value in records())  # LMDB's page header has 16 bytes
     assert len(data) < 1.2 * pages * 4096
+
+
+def test_the_map_grows_with_what_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdbs, "MAP_SIZE", 1 << 16)
+    write_lmdb(tmp_path / "data.mdb", records())
+    assert list(read_lmdb(tmp_path / "data.mdb")) == sorted(records())
+
+
+def test_little_address_space_is_enough_for_little_and_one_line_for_more(tmp_path):
+    """As `ulimit -v` sets it on a cluster."""
+    large = [(b"%d" % number, bytes(1 << 20)) for number in range(300)]
+    write_lmdb(tmp_path / "large.mdb", large)
+    code = f"""
+import resource
+from pathlib import Path
+from stages.kit.errors import StageError
+from stages.shared.lmdbs import count_records, write_lmdb
+mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (mapped + (1 << 28) + (1 << 24),) * 2)
+folder = Path({str(tmp_path)!r})
+write_lmdb(folder / "little.mdb", [(b"key", b"value")])
+print(count_records(folder / "little.mdb"))
+for work in (lambda: count_records(folder / "large.mdb"),
+             lambda: write_lmdb(folder / "other.mdb", ((b"%d" % i, bytes(1 << 20)) for i in range(300)))):
+    try:
+        work()
+    except StageError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    count, reading, writing = done.stdout.splitlines()
+    assert count == "1"
+    assert reading.startswith(f"{tmp_path}/large.mdb: too little address space to map it whole; `ulimit -v unlimited`")
+    assert writing.startswith(f"{tmp_path}/other.mdb: too little address space")
+    assert not (tmp_path / "other.mdb").exists()
 
 
 def test_an_error_between_records_leaves_nothing(tmp_path):

@@ -1,0 +1,31 @@
+"""What `make` installs and removes."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+KEPT = (".cache/download/lsun/a.zip", ".cache/train/a/state.pt", "data/model/raw.safetensors", "reports/metrics.json")
+
+
+@pytest.mark.parametrize(("target", "left"), [("clean", KEPT), ("distclean", KEPT[2:])])
+def test_clean_keeps_what_took_long(tmp_path: Path, target: str, left: tuple[str, ...]) -> None:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    for name in (*KEPT, ".venv/installed", "docs/dvc_plots/index.html"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    subprocess.run(["make", target], cwd=tmp_path, check=True, capture_output=True)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"Makefile", *left}
+
+
+def test_every_package_is_held_to_a_digest_that_make_asks_for() -> None:
+    """pip and setuptools included, which install and build the others."""
+    entries = (REPOSITORY / "requirements.lock").read_text().replace("\\\n", "").splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+", entry) for entry in entries)
+    assert {"pip", "setuptools", "torch"} < {entry.partition("==")[0] for entry in entries}
+    commands = re.findall(r"pip install.*", (REPOSITORY / "Makefile").read_text())
+    assert [command for command in commands if "--require-hashes" not in command] == ["pip install --quiet uv"]
