@@ -22,7 +22,6 @@ from stages.evaluate.figures import colours_figure, factors_figure, metrics_figu
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
 from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
 from stages.kit.device import setup
-from stages.kit.errors import StageError
 from stages.kit.inception import inception_checked
 from stages.kit.params import read_params
 from stages.kit.progress import progress
