@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.page.publish import PICTURES, PLOTS
 from stages.page.stage import main
-from stages.shared.figures import save_figure
+from stages.shared.figures import WIDTH, save_figure
 from stages.shared.formats import write_safetensors
 
 MINUS = "\N{MINUS SIGN}"
@@ -164,7 +164,7 @@ def write_figures(folder):
     """A picture of coloured clouds for each figure that the stages draw."""
     folder.mkdir(exist_ok=True)
     for name in PLOTS:
-        save_figure(folder / f"{name}.svg", Figure(figsize=(3.6, 2)))
+        save_figure(folder / f"{name}.svg", Figure(figsize=(WIDTH, 2)))
     for index, name in enumerate(PICTURES):
         pixels = np.random.default_rng(index).integers(0, 256, (5, 9, 4), dtype=np.uint8)
         pixels[..., 3] = 255

@@ -43,7 +43,6 @@ def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
     return {
         "comparable_with_report": params["data"] == "lsun" and params["extract"]["size"] == 48,
         "samples_nearer": samples["median"] < held_out["median"],
-        "best_nearer_than_any": rank["best"]["min"] < held_out["min"],
         "best_nearer_than_batches": rank["best"]["max"] < rank["batch_means"]["min"],
         "best_against_held_out": _place(rank["best"]["mean"], rank["best_of_held_out"]["mean"]),
         "flagged": flagged(copies),

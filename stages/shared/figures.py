@@ -41,7 +41,7 @@ REPORT = "#2e9b62"
 GRID: dict[str, Any] = {"color": INK, "alpha": 0.25, "linewidth": 0.6}
 """Lines behind the data."""
 
-WIDTH = 3.6
+WIDTH = 3.5
 """Inches, of every plot: on a phone its words of 9 points have at least 11 pixels."""
 DPI = 100
 """Pixels per inch of figures made of images, in whose rows words of 8 points have 11 pixels."""

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from drawn import PREPROCESSING, churches
-from PIL import Image
 from support import WriteParams
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -26,7 +25,7 @@ from stages.shared.formats import write_safetensors
 
 TIMES = ["day", "night"]
 CHANGES = {"model": "smoke", "runtime.device": "cpu", "runtime.threads": 1}
-FIGURES = ("kid", "precision_recall", "diversity", "colours", "factors")
+FIGURES = ("metrics", "colours", "factors")
 
 
 @pytest.fixture
@@ -66,7 +65,10 @@ def test_samples_and_real_images_are_measured_alike(folder: Path) -> None:
     assert (time["classes"], time["samples"]["covered"]) == (2, 2)
     assert time["accuracy"]["value"] == 1
     assert time["samples"]["distance"] == {"value": 0, "low": 0, "high": time["samples"]["distance"]["high"], "n": 8}
-    assert all(Image.open(folder / "a" / f"{name}.png").width == 792 for name in FIGURES)
+    assert {path.stem for path in (folder / "a").glob("*.svg")} == set(FIGURES)
+    assert list(found["samples_to_training"]) == ["kid_alexnet", "precision_alexnet", "recall_alexnet"]
+    assert (found["held_out_images"], found["training_images"]) == (12, 8)
+    assert "categories" not in found
     assert evaluated(folder, "b") == found
     assert all(path.read_bytes() == (folder / "b" / path.name).read_bytes() for path in (folder / "a").iterdir())
 
@@ -74,12 +76,42 @@ def test_samples_and_real_images_are_measured_alike(folder: Path) -> None:
 def test_without_drawn_factors_there_is_nothing_of_them(folder: Path) -> None:
     write_index(folder / "val.csv", 12)
     assert "factors" not in evaluated(folder, "a")
-    assert (folder / "a" / "factors.png").exists()
+    assert (folder / "a" / "factors.svg").exists()
+
+
+def test_samples_are_compared_with_training_images_too(folder: Path) -> None:
+    """Copies of training images are nearer to these than to held-out ones, and all lie among them."""
+    np.save(folder / "samples.npy", np.load(folder / "train.npy"))
+    write_index(folder / "samples.csv", 28)
+    found = evaluated(folder, "a")
+    to_training, to_held_out = (found[name] for name in ("samples_to_training", "samples"))
+    assert to_training["kid_alexnet"]["value"] < to_held_out["kid_alexnet"]["value"]
+    assert to_training["recall_alexnet"]["value"] == 1
+
+
+def test_each_category_is_compared_with_its_own(folder: Path) -> None:
+    """Dark samples and bright ones, in equal parts: with the categories swapped they are far from their own."""
+
+    def categories(name: str, *, swapped: bool = False) -> None:
+        table = pd.read_csv(folder / f"{name}.csv").sort_values("row")
+        table["category"] = np.where((table["row"] % 2 == 0) != swapped, "dark", "bright")
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+    for name in ("train", "val", "samples"):
+        categories(name)
+    own = evaluated(folder, "a")["categories"]
+    assert list(own) == ["bright", "dark"]
+    assert {part: own["dark"][part]["kid_alexnet"]["n"] for part in ("samples", "real")} == {"samples": 4, "real": 3}
+    categories("samples", swapped=True)
+    other = evaluated(folder, "b")["categories"]
+    assert all(
+        other[name]["samples"]["kid_alexnet"]["value"] > own[name]["samples"]["kid_alexnet"]["value"] for name in own
+    )
 
 
 def test_too_few_images_are_refused(folder: Path, write_params: WriteParams) -> None:
     write_params({**CHANGES, "evaluate.neighbourhood": 8})
-    with pytest.raises(StageError, match=r"8 images; evaluate.neighbourhood = 8 needs more"):
+    with pytest.raises(StageError, match=r"samples.npy: 8 images to compare; evaluate.neighbourhood = 8 needs 9"):
         evaluated(folder, "a")
     assert not (folder / "a").exists()
 

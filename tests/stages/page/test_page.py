@@ -13,6 +13,7 @@ from page_inputs import DETAILS, MINUS
 from PIL import Image
 from support import REPOSITORY
 
+from ddpm.sampling.samplers import SAMPLERS
 from stages.kit.params import read_params
 from stages.page.publish import PICTURES, PLOTS, publish
 
@@ -51,6 +52,7 @@ def test_page_loads_what_lies_beside_it_and_nothing_else(build):
         value for _, attrs in tags.found for name in ("src", "srcset", "data", "poster") if (value := attrs.get(name))
     ]
     loaded += re.findall(r"url\(([^)]+)\)", text)
+    loaded += [attrs["href"] for attrs in tags.all("a") if attrs["href"].startswith("figures/")]
     assert all((folder / value).is_file() for value in loaded)
     assert sorted({path.relative_to(folder).as_posix() for path in (folder / "figures").iterdir()}) == sorted(loaded)
     assert [attrs["href"] for attrs in tags.all("link")] == ["data:,"]
@@ -74,9 +76,9 @@ def test_page_shows_the_figures_as_drawn(build, tmp_path):
 
 
 def test_plots_have_their_size_on_the_screen(build):
-    """Of 3.6 inches, 345.6 pixels: words of 9 points have 12 pixels, and 11 on a phone of 360."""
+    """Of 3.5 inches, 336 pixels, where words of 9 points have 12 pixels."""
     plots = [image for image in Tags((build() / "index.html").read_text()).all("img") if image["src"].endswith(".svg")]
-    assert {image["width"] for image in plots} == {"346"}
+    assert {image["width"] for image in plots} == {"336"}
 
 
 def test_figures_are_written_anew(build):
@@ -126,6 +128,12 @@ def test_each_source_has_its_words(build, name):
     kind = read_params().mapping("sources", name)["kind"]
     drawn, here = "drawn by this repository", "images from this machine"
     assert {"generate": drawn, "lsun": "photographs from LSUN", "path": here, "folder": here}[kind] in text
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_each_sampler_has_its_words(build, name):
+    text = (build(params={"sample.sampler": name, "sample.steps": 20}) / "page.md").read_text()
+    assert re.search(r"were drawn by [A-Za-z].* in 20 of the 1,000 steps", text)
 
 
 def test_markdown_tables_are_whole(build):

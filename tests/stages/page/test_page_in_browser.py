@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+from support import REPOSITORY
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -53,9 +54,33 @@ def test_sliders_move_images(build, tmp_path):
         }
         return found;"""
     found = in_browser(build(), tmp_path, 1280, script)
-    # Tiles are 96 pixels; the second is the second of two pairs' first method, then x_t of the second sample.
+    # Tiles are 96 pixels; the second is that of the second method, of two pairs, then x_t of the second sample.
     moved = ["0px -192px", "0", "-192px -192px", "0.25", "-192px -288px", "0.25"]
     assert found == [*moved, "0px -192px", "t = 999", "-192px -192px", "the sample"]
+
+
+@browser
+@pytest.mark.parametrize("width", [360, 390, 820, 1400])
+def test_words_in_plots_have_11_pixels(build, tmp_path, width):
+    """They are drawn with 9 points, 12 pixels."""
+    script = """return [...page.querySelectorAll(".plot img")].filter(image => image.checkVisibility())
+        .map(image => 12 * image.getBoundingClientRect().width / Number(image.getAttribute("width")));"""
+    found = in_browser(build(), tmp_path, width, script)
+    assert len(found) >= 4
+    assert min(found) >= 11
+
+
+@browser
+def test_the_committed_page_shows_what_matters_first_and_is_short(tmp_path):
+    """On a screen of 1,400 x 900: the samples, the best six and the headline; 12 screens in all."""
+    script = """const bottom = selector => page.querySelector(selector).getBoundingClientRect().bottom;
+        return [bottom(".gallery"), bottom(".bests .row"), bottom(".tiles"), page.documentElement.scrollHeight,
+          page.querySelectorAll("nav a[href^='#']").length];"""
+    shutil.copytree(REPOSITORY / "reports", tmp_path / "reports", ignore=shutil.ignore_patterns("details"))
+    *bottoms, height, links = in_browser(tmp_path / "reports", tmp_path, 1400, script)
+    assert max(bottoms) <= 900
+    assert height <= 12 * 900
+    assert links == 9
 
 
 @browser
