@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint lock clean distclean
+.PHONY: help repro test lint lock clean distclean in-git
 
 PYTHON ?= python3
 # Each command of the environment starts others by name: dvc starts python, for one.
@@ -12,6 +12,11 @@ help:  ## list these targets
 # built would otherwise be built with releases that nothing pins.
 INSTALL = .venv/bin/python -m pip install --quiet --require-hashes --no-deps
 
+# DVC works in a Git repository only: who has a ZIP or a copy without .git reads so before anything is installed.
+in-git:
+	@said=$$(git rev-parse --git-dir 2>&1) || { echo "make: DVC needs a Git repository here ($$said): clone it, or" \
+		"run: git init && git add . && git commit -m copy" >&2; exit 1; }
+
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, as in make PYTHON=python3.12"; exit 1; }
@@ -21,11 +26,11 @@ INSTALL = .venv/bin/python -m pip install --quiet --require-hashes --no-deps
 	$(INSTALL) --no-build-isolation --requirement requirements.lock
 	touch $@
 
-repro: .venv/installed  ## set up the environment, run every stage that is out of date, name the page
+repro: in-git .venv/installed  ## set up the environment, run every stage that is out of date, name the page
 	dvc repro
 	@python -m tools.summary reports/metrics.json reports/index.html
 
-test: .venv/installed  ## set up the environment, check style and types, run all tests
+test: in-git .venv/installed  ## set up the environment, check style and types, run all tests
 	ruff check .
 	ruff format --check .
 	mypy

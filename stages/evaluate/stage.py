@@ -99,7 +99,7 @@ def compare_all(features: dict[str, Tensor], sets: Sets, neighbourhood: int, net
         for name, (ours, theirs) in pairs.items():
             values[name] = compare(features[ours], theirs, neighbourhood, network)
             bar.update()
-    if "category" in sets.tables["samples"]:
+    if "category" in sets.tables["samples"] and sets.tables["held_out"]["category"].nunique() > 1:
         tables = {**sets.tables, "real": sets.tables["train"].iloc[sets.measured]}
         categories = {name: tables[name]["category"].to_numpy(str) for name in features}
         values["categories"] = compare_categories(features, categories, neighbourhood, network)

@@ -22,6 +22,19 @@ def test_clean_keeps_what_took_long(tmp_path: Path, target: str, left: tuple[str
     assert found == {"Makefile", *left}
 
 
+@pytest.mark.parametrize("target", ["repro", "test"])
+def test_a_copy_without_git_is_told_so_before_anything_is_installed(tmp_path: Path, target: str) -> None:
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    done = subprocess.run(["make", target], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("make: DVC needs a Git repository here (")
+    assert "git init && git add . && git commit -m copy" in first
+    assert all(line.startswith("make: ***") for line in others)
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_every_package_is_held_to_a_digest_that_make_asks_for() -> None:
     """pip and setuptools included, which install and build the others."""
     entries = (REPOSITORY / "requirements.lock").read_text().replace("\\\n", "").splitlines()

@@ -1,10 +1,13 @@
 """Distribution metrics against torch-fidelity, against leaving images out one by one, and on known laws."""
 
+import subprocess
+import sys
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
+from support import REPOSITORY
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
@@ -151,10 +154,45 @@ def test_frechet_distance_of_known_laws_and_its_interval():
     assert found.n == 2000
 
 
+def test_the_smallest_sets_that_are_not_refused_have_replicates_of_full_rank():
+    """The jackknife leaves out a tenth: with one sample less, a replicate has as many rows as dimensions."""
+    found = frechet(gaussian(73, 64, seed=1), gaussian(65, 64, seed=2))
+    assert 0 < found.low < found.value < found.high
+
+
+def test_interval_of_the_frechet_distance_does_not_grow_with_classes_in_turn():
+    """Without strata the groups are random, and the chance of their shares is all that widens the interval."""
+    classes = np.arange(2000) % 10
+    centres = 20 * gaussian(10, 8, seed=3)
+    reference = gaussian(4000, 8, seed=2) + centres[torch.arange(4000) % 10]
+    x = gaussian(2000, 8, seed=1) + centres[torch.from_numpy(classes)]
+    whole, stratified = frechet(x, reference), frechet(x, reference, classes)
+    one = frechet(gaussian(2000, 8, seed=1), gaussian(4000, 8, seed=2))
+    assert stratified.high - stratified.low < 4 * (one.high - one.low)
+    assert stratified.high - stratified.low < whole.high - whole.low < 10
+
+
+def test_precision_and_recall_of_many_samples_need_little_memory():
+    """Their whole matrix of distances would have 288 MB, and torch-fidelity took three of them."""
+    code = """if True:
+        import resource, torch
+        from ddpm.evaluation import metrics
+        metrics.ROWS_AT_ONCE = 256
+        x, y = torch.randn(6000, 16), torch.randn(300, 16)
+        metrics.precision_recall(x[:300], y, 3), metrics.kid(x[:300], y)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        metrics.precision_recall(x, y, 3), metrics.kid(x, y)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 150_000, "kB"
+
+
 @pytest.mark.parametrize("sizes", [(64, 200), (200, 64)])
 def test_frechet_distance_of_a_singular_covariance_is_refused(sizes):
     x, y = (gaussian(count, 64) for count in sizes)
-    with pytest.raises(ValueError, match=f"{sizes[0]} samples and {sizes[1]} real images.* more than 64 of each"):
+    with pytest.raises(
+        ValueError, match=f"{sizes[0]} samples and {sizes[1]} real images.* needs 73 samples and 65 real images"
+    ):
         frechet(x, y)
 
 

@@ -33,6 +33,7 @@ from stages.shared.formats import write_safetensors
 from stages.shared.model import load_model, sampling
 
 CPU = torch.device("cpu")
+METHODS = "[lerp_ancestral, lerp_ddim, slerp_ancestral, slerp_ddim]"
 DDIM = SamplerConfig(sampler="ddim", steps=50)
 SMALL = {
     "model": "smoke",
@@ -162,14 +163,14 @@ def interpolate(monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, byt
 
 def test_all_outputs_twice(folder: Path, backbone: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     write_safetensors(Path("backbone"), backbone, {"net": "alex"})
-    options = ["--backbone", "backbone", "--images", ".", "--paths", "[lerp, slerp]", "--samplers", "[ancestral, ddim]"]
+    options = ["--backbone", "backbone", "--images", ".", "--methods", METHODS]
     written = interpolate(monkeypatch, *options)
     assert written == interpolate(monkeypatch, *options)
     assert np.load("out/interpolation.npy").shape == (4, 3, 3, 48, 48, 3)
     assert np.load("out/interpolation_real.npy").shape == (4, 3, 3, 48, 48, 3)
     found = json.loads(written["interpolate.json"])
     assert list(found) == ["noise", "real"]
-    assert list(found["noise"]) == ["lerp_ancestral", "lerp_ddim", "slerp_ancestral", "slerp_ddim"]
+    assert list(found["noise"]) == METHODS.strip("[]").split(", ")
     norms = {name: method["noise_norm"]["middle"] for name, method in found["noise"].items()}
     assert norms["lerp_ddim"] == pytest.approx(58.8, abs=2)
     assert norms["slerp_ddim"] == pytest.approx(83.1, abs=2)
@@ -181,7 +182,7 @@ def test_all_outputs_twice(folder: Path, backbone: dict[str, Tensor], monkeypatc
 
 
 def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--pairs", "1", "--frames", "7", "--paths", "slerp", "--samplers", "native"]
+    options = ["--pairs", "1", "--frames", "7", "--methods", "slerp_native"]
     assert set(interpolate(monkeypatch, *options)) == {"interpolation.npy", "interpolation.png"}
     assert np.load("out/interpolation.npy").shape == (1, 1, 7, 48, 48, 3)
 
@@ -195,7 +196,7 @@ def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatc
             "interpolate.pairs = 5: must be from 2 to 4: val.npy has 8 images",
         ),
         (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),
-        (["--samplers", "magic"], "input should be 'ancestral', 'ancestral_shared', 'ddim' or 'native'"),
+        (["--methods", "[lerp_ddim, magic]"], "methods = magic: must be of lerp_ancestral, lerp_ancestral_shared,"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -212,12 +213,12 @@ def test_a_wrong_option_is_one_line(
     ("change", "message"),
     [
         ({"frames": 4}, "frames = 4: must be odd"),
-        ({"paths": ["lerp", "lerp"]}, "lerp, lerp: each once"),
-        ({"samplers": []}, "at least 1 item"),
+        ({"methods": ["lerp_ddim", "lerp_ddim"]}, "lerp_ddim, lerp_ddim: each once"),
+        ({"methods": []}, "at least 1 item"),
     ],
 )
 def test_an_interpolation_without_a_middle_or_of_nothing_new_is_refused(change: dict, message: str) -> None:
-    values = {"pairs": 1, "shown": 1, "frames": 5, "seed": 0, "paths": ["lerp"], "samplers": ["ddim"], "steps": 50}
+    values = {"pairs": 1, "shown": 1, "frames": 5, "seed": 0, "methods": ["lerp_ddim"], "steps": 50}
     parse(InterpolateConfig, values, "interpolate")
     with pytest.raises(ConfigError, match=message):
         parse(InterpolateConfig, {**values, **change}, "interpolate")

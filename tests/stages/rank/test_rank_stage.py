@@ -22,10 +22,11 @@ from ddpm.config import ConfigError
 from stages.kit.errors import StageError
 from stages.rank import stage as rank
 from stages.rank.sets import open_sets
+from stages.rank.yardsticks import best_of_batches
 from stages.shared.formats import write_safetensors
 
 SMALL = {"rank.batches": 2, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
-OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "nearest.png")
+OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "selections.png", "nearest.svg")
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
@@ -44,7 +45,7 @@ def planted() -> np.ndarray:
 def folder(tmp_path: Path, write_params: WriteParams, backbone: dict[str, Tensor]) -> Path:
     """48 training and 48 held-out churches; of 12 samples the first six are copies."""
     write_params(SMALL)
-    write_set(tmp_path / "samples", np.concatenate([planted(), unseen()[48:54]]))
+    write_set(tmp_path / "samples", np.concatenate([planted(), unseen()[54:60]]))
     write_set(tmp_path / "train", churches())
     write_set(tmp_path / "val", unseen()[:48])
     write_duplicates(tmp_path / "duplicates.csv")
@@ -81,7 +82,24 @@ def test_copies_are_flagged_and_not_offered(folder: Path) -> None:
     counts = {"best": 6, "samples": 12, "held_out": 48, "left_out": 48, "batches": 24, "best_unseen": 6}
     assert {name: metrics[name]["n"] for name in counts} == counts
     assert metrics["best"]["flagged"] >= 4
+    assert metrics["batch_means"]["n"] == 2
+    assert metrics["batch_means"]["max"] < metrics["batches"]["max"], "means of batches"
+    held_out = metrics["best_of_held_out"]
+    assert {name: each["n"] for name, each in held_out.items()} == dict.fromkeys(("lowest", "mean", "highest"), 4)
+    assert held_out["lowest"]["min"] == metrics["held_out"]["min"]
     assert metrics["best_unseen"]["max"] == pytest.approx(table["held_out_distance"][6:].max(), abs=1e-6)
+
+
+def test_the_best_of_batches_are_those_of_each() -> None:
+    """Of three batches of four, whose two nearest are known: each image is in one batch."""
+    distances = np.arange(12.0)
+    found = best_of_batches(distances, size=4, best=4, seed=0)
+    assert found["lowest"]["min"] == 0
+    assert found["highest"]["max"] == 11
+    assert found["mean"]["mean"] == pytest.approx(5.5), "all images count where all are taken"
+    two = best_of_batches(distances, size=12, best=2, seed=0)
+    assert [two[name]["mean"] for name in ("lowest", "mean", "highest")] == [0, 0.5, 1]
+    assert best_of_batches(distances, size=13, best=2, seed=0)["mean"] == {"n": 0}
 
 
 def test_of_samples_that_all_are_copies_none_is_offered(folder: Path, write_params: WriteParams) -> None:
@@ -94,7 +112,8 @@ def test_of_samples_that_all_are_copies_none_is_offered(folder: Path, write_para
 def test_near_duplicates_are_told_apart(folder: Path) -> None:
     """Training images 7 and 9 repeat 2; 11 is held out as well, as row 40."""
     write_duplicates(folder / "duplicates.csv", (7, "train", 2), (9, "train", 2), (11, "val", 40), (99, "train", 2))
-    sets = open_sets(folder, folder, seed=0)
+    sets = open_sets(folder, folder, count=10, seed=0)
+    assert len(sets.samples) == 10
     assert sets.group[[2, 7, 9, 11]].tolist() == [2, 2, 2, 11]
     assert 40 not in sets.held_out
     assert len(sets.held_out) == 47
@@ -141,7 +160,7 @@ def test_two_processes_write_what_one_writes(folder: Path, processes: ForkServer
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"rank.best": 13}, StageError, "rank.best = 13: .* has 12 samples"),
+        ({"rank.best": 13}, StageError, "rank.best = 13: .* has 12 to rank"),
         ({"rank.flag_rate": 0.0}, ConfigError, "rank.flag_rate = 0.0: input should be greater than 0"),
         ({"rank.input_size": 8}, ConfigError, "rank.input_size = 8: input should be greater than or equal to 32"),
     ],
