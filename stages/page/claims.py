@@ -5,6 +5,9 @@ from typing import NamedTuple
 REPORT_PARAMETERS = 82_958_979
 """Of the network of the code behind the report, which is `models.report`."""
 
+HO_ET_AL = {1: 2, 2: 4, 3: 4, 4: 6, 5: 2, 6: 4, 7: 4, 10: 7, 11: 7, 13: 11, 14: 14}
+"""The number in Ho et al. 2020 of each of the report's equations that has one."""
+
 
 class Claim(NamedTuple):
     """Words of the report, and where they stand in it."""

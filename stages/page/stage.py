@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
-from stages.page.claims import CLAIMS, REPORT_PARAMETERS
+from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
 from stages.page.curves import loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
@@ -75,6 +75,7 @@ def main(
         "figures": shown,
         "report_best": REPORT_BEST_SIX,
         "claims": CLAIMS,
+        "ho": HO_ET_AL,
         "sections": SECTIONS,
         "records": records(told["extract"]),
         "report_parameters": REPORT_PARAMETERS,

@@ -1,16 +1,16 @@
 """What the page says of the report, against the report itself."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from support import REPOSITORY
 
 from ddpm.config import parse
+from ddpm.diffusion import process
 from ddpm.networks.unet import UNet, UNetConfig
 from stages.kit.params import read_params
-from stages.page.claims import CLAIMS, REPORT_PARAMETERS
+from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
 from stages.shared.ranking import REPORT_BEST_SIX
 
 REPORT = REPOSITORY.parent / "shared" / "report.md"
@@ -46,12 +46,17 @@ def test_parameters_of_the_report_s_network() -> None:
         assert sum(each.numel() for each in UNet(network, 48, 0).parameters()) == REPORT_PARAMETERS
 
 
+def test_ho_et_al_s_numbers_are_those_of_the_code() -> None:
+    """In square brackets in the list of equations of `ddpm.diffusion.process`."""
+    found = {}
+    for entry in re.split(r"^(?=    \(\d+\))", process.__doc__ or "", flags=re.M)[1:]:
+        if theirs := re.search(r"\[(\d+)\]", entry):
+            found[int(entry.strip()[1:].partition(")")[0])] = int(theirs[1])
+    assert found == HO_ET_AL
+
+
 def test_each_claim_is_told(build) -> None:
     for name in ("index.html", "page.md"):
         text = (build() / name).read_text()
         assert [claim.words for claim in CLAIMS.values() if claim.words not in text] == [], name
         assert {int(number) for number in re.findall(r"Figure (\d)\.", text)} == {1, 2, 3, 4, 5, 6, 7}, name
-
-
-def test_report_is_where_the_tests_look_for_it() -> None:
-    assert not Path("/work/shared").exists() or REPORT.exists()

@@ -148,7 +148,10 @@ def test_markdown_tables_are_whole(build):
 
 def test_all_equations_are_there_once(build):
     folder = build()
-    for name, number in {"index.html": r'class="no">\((\d+)\)<', "page.md": r"\*\*\((\d+)\)\*\*"}.items():
+    for name, number in {
+        "index.html": r'(?:class="no">|\] </span>)\((\d+)\)<',
+        "page.md": r"\*\*\((\d+)\)\*\*",
+    }.items():
         found = re.findall(number, (folder / name).read_text())
         assert sorted(map(int, found)) == list(range(1, 15)), name
 
