@@ -50,6 +50,7 @@ def _main(folder: Path, out: Path, environment: dict[str, str], stderr: Path, be
         os.dup2(file.fileno(), 2)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ddpm", "stages")]:
         del sys.modules[name]  # what the fork server has loaded beyond `python -m stages.train` counts as its code
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     before()
     sys.argv = ["train", *arguments(out)]
     runpy.run_module("stages.train", run_name="__main__", alter_sys=True)

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from stages.kit.files import write_text
 
-REFERENCE = re.compile(r"""(?<=src=")(figures/[^"]+)(?=")|(?<=url\()(figures/[^)]+)(?=\))""")
+REFERENCE = re.compile(r"""(?:(?<=src=")|(?<=href="))(figures/[^"]+)(?=")|(?<=url\()(figures/[^)]+)(?=\))""")
+LINK = re.compile(r"""<a href="\.\./[^"]*">(.*?)</a>""")
+"""A link into the repository, which leads nowhere from a file that was sent."""
 
 
 def single_page(page: Path) -> str:
-    """The text of the page with its pictures as data URIs.
+    """The text of the page with its pictures as data URIs, and links into the repository as words.
 
     Raises:
         OSError: a picture is missing.
@@ -27,7 +29,7 @@ def single_page(page: Path) -> str:
         kind = mimetypes.guess_type(picture.name)[0]
         return f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
-    return REFERENCE.sub(inlined, page.read_text(encoding="utf-8"))
+    return REFERENCE.sub(inlined, LINK.sub(r"\1", page.read_text(encoding="utf-8")))
 
 
 def main() -> None:

@@ -27,7 +27,11 @@ from ddpm.diffusion.schedule import NoiseSchedule
 
 
 def q_step(schedule: NoiseSchedule, previous: Tensor, t: int, eps: Tensor) -> Tensor:
-    """One step of the forward process, a draw from (5) by equation (1): x_t from x_{t-1} and standard normal `eps`."""
+    """One step of the forward process, a draw from (5) by equation (1).
+
+    Returns:
+        x_t, from x_{t-1} (`previous`) and standard normal `eps`, all of one shape, at t from 0 to T - 1.
+    """
     beta = float(schedule.beta[t])
     return (1 - beta) ** 0.5 * previous + beta**0.5 * eps
 
@@ -41,8 +45,8 @@ def q_sample(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Ten
 def posterior(schedule: NoiseSchedule, x0: Tensor, xt: Tensor, t: int, s: int) -> tuple[Tensor, float]:
     """Mean and variance of q(x_s | x_t, x_0), s < t: equation (4) at s = t - 1, and x_0 itself at s = -1.
 
-    The variance is one over the coefficient of x_s^2 in (10), the mean is (11). A stride from t to s is one step with
-    alpha = alpha_bar_t / alpha_bar_s.
+    The mean has the shape of `x0` and `xt`; the variance is that of each pixel, one over the coefficient of x_s^2 in
+    (10). The mean is (11). A stride from t to s is one step with alpha = alpha_bar_t / alpha_bar_s.
     """
     bar_t, bar_s = schedule.at(t), schedule.at(s)
     alpha = bar_t / bar_s

@@ -63,6 +63,6 @@ def p_values(distances: np.ndarray, held_out: np.ndarray) -> np.ndarray:
 
 
 def threshold(held_out: np.ndarray, rate: float) -> float:
-    """Distances below this have a p-value of at most `rate`; 0 where there are too few held-out distances for it."""
+    """The distance below which a p-value is at most `rate`; 0 where the held-out distances `[n]` are too few for it."""
     allowed = math.floor(rate * (len(held_out) + 1) + 1e-9)
     return float(np.sort(held_out)[allowed - 1]) if allowed else 0.0

@@ -21,7 +21,7 @@ class Estimate:
 
 
 def mean(values: Tensor) -> Estimate:
-    """Mean of N >= 2 independent numbers, with the interval of Student's law."""
+    """Mean of independent numbers `[N]`, N >= 2, with the interval of Student's law."""
     n = len(values)
     value, half = float(values.mean()), float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
     return Estimate(value=value, low=value - half, high=value + half, n=n)

@@ -28,7 +28,7 @@ class PathMetrics:
 
 
 def path_metrics(metric: Metric, paths: np.ndarray) -> PathMetrics:
-    """Compare neighbouring frames of each path, and its endpoints."""
+    """Compare neighbouring frames of each of `paths`, uint8 `[P, F, H, W, 3]`, and its endpoints."""
     before, after = (frames.reshape(-1, *paths.shape[2:]) for frames in (paths[:, :-1], paths[:, 1:]))
     steps = metric.pair_distances(before, after).view(len(paths), -1)
     end_distance = metric.pair_distances(paths[:, 0], paths[:, -1])

@@ -15,18 +15,18 @@ NoisePath = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def lerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """The straight line, as in the report. Its middle has half the variance of noise, so it leaves the shell."""
+    """The straight line, as in the report, `[F, C, H, W]`; its middle has half the variance of noise."""
     w = w.view(-1, 1, 1, 1)
     return (1 - w) * a + w * b
 
 
 def lerp_vp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """The straight line, scaled so that between independent noises it keeps their variance ("variance-preserving")."""
+    """The straight line scaled so that between independent noises it keeps their variance, `[F, C, H, W]`."""
     return lerp(a, b, w) / ((1 - w).square() + w.square()).sqrt().view(-1, 1, 1, 1)
 
 
 def slerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """The great circle (Shoemake 1985), which keeps the norm of noise; the line where a and b are parallel."""
+    """The great circle (Shoemake 1985), `[F, C, H, W]`: it keeps the norm of noise. For parallel a and b the line."""
     # On the CPU, because not every device has float64.
     one, other, w64 = (tensor.cpu().double() for tensor in (a, b, w.view(-1, 1, 1, 1)))
     cosine = torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0)

@@ -59,7 +59,11 @@ class SamplerConfig:
 
 
 class Sampler(Protocol):
-    """The signature of all samplers: from x at `timesteps[0]` to x_0."""
+    """The signature of all samplers: from `xt` `[B, C, H, W]`, x at `timesteps[0]`, to x_0 of the same shape.
+
+    `timesteps` fall. `predict` gives the estimate of x_0, `noise` standard normal noise of the shape of `xt`. `on_step`
+    is called after each evaluation.
+    """
 
     def __call__(  # noqa: D102
         self,

@@ -16,17 +16,17 @@ Spacing = Literal["trailing", "leading", "linspace", "logsnr"]
 
 
 def trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
-    """Equal strides down from T; the last ends at the clean image."""
+    """Equal strides down from T, `[steps]`; the last ends at the clean image."""
     return schedule.steps * np.arange(steps, 0, -1) / steps - 1
 
 
 def leading(schedule: NoiseSchedule, steps: int) -> np.ndarray:
-    """Equal strides up from 0, the highest put at T - 1."""
+    """Equal strides up from 0, `[steps]`, falling; `spaced_timesteps` puts the highest at T - 1."""
     return (schedule.steps // steps) * np.arange(steps - 1, -1, -1)
 
 
 def linspace(schedule: NoiseSchedule, steps: int) -> np.ndarray:
-    """Equal strides from T - 1 to 0, both included."""
+    """Equal strides from T - 1 to 0, both included, `[steps]`."""
     return np.linspace(schedule.steps - 1, 0, steps)
 
 

@@ -62,7 +62,12 @@ def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
         "less_diverse": diversity["high"] < of_real["low"],
         "more_diverse": diversity["low"] > of_real["high"],
         "colours_off": {"samples": colours_off(samples), "real": colours_off(real)},
-        "differing_factors": [name for name, factor in factors.items() if factor["samples"]["distance"]["low"] > 0],
+        # A distance can't be negative, so chance alone lifts it: it has to lie above that of training images.
+        "differing_factors": [
+            name
+            for name, factor in factors.items()
+            if factor["samples"]["distance"]["low"] > factor["real"]["distance"]["value"]
+        ],
         "poor_factors": [
             {
                 "name": name,

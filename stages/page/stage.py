@@ -65,22 +65,10 @@ def main(
         shown[name] = plot_of(published / f"{name}.svg")
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     files = [train.array, val.array, *sorted(model.iterdir()), drawn.array]
-    run = described(params)
     facts = {
-        **told,
-        **run,
-        "findings": findings(told, run, benchmark),
-        "quality": benchmark,
+        **facts_of(params, told, benchmark),
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
         "figures": shown,
-        "report_best": REPORT_BEST_SIX,
-        "claims": CLAIMS,
-        "ho": HO_ET_AL,
-        "sections": SECTIONS,
-        "records": records(told["extract"]),
-        "report_parameters": REPORT_PARAMETERS,
-        "factors": FACTORS,
-        "estimates": list(estimates(told)),
         "digests": [(path.as_posix(), digest(path)) for path in files],
         **moving(params, images, samples, neighbours),
     }
@@ -90,6 +78,25 @@ def main(
     write_text(reports / "page.md", render("page.md", facts, escape=False))
     write_json(reports / "metrics.json", headline(told))
     return f"the page {page}, the same in {reports / 'page.md'}, and {reports / 'metrics.json'}"
+
+
+def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:
+    """What follows from the parameters, from what the stages have `told`, and from the benchmark."""
+    run = described(params)
+    return {
+        **told,
+        **run,
+        "findings": findings(told, run, benchmark),
+        "quality": benchmark,
+        "report_best": REPORT_BEST_SIX,
+        "report_parameters": REPORT_PARAMETERS,
+        "claims": CLAIMS,
+        "ho": HO_ET_AL,
+        "sections": SECTIONS,
+        "records": records(told["extract"]),
+        "factors": FACTORS,
+        "estimates": list(estimates(told)),
+    }
 
 
 def moving(params: Params, images: Path, samples: Path, neighbours: Path) -> dict[str, Any]:

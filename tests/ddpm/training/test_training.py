@@ -132,7 +132,7 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
         "target": "x0", "weighting": "min_snr", "batch_images": 16, "learning_rate": 4e-3, "warmup_steps": 50,
         "ema_decays": [0.99],
     }  # fmt: skip
-    trainer, state = start(1000, images, {"dropout": 0.0}, {"flip": False}, **recipe)
+    trainer, state = start(1400, images, {"dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
     predict = make_predictor(Denoiser(state.averages[0], SCHEDULE, "x0"), PredictorConfig())
     sampler = SamplerConfig(sampler="ddim", steps=50)

@@ -119,5 +119,5 @@ def test_what_became_of_the_data_is_told(build):
 def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, words):
     text = (build(params={"data": data, "model": "paper"}) / "page.md").read_text()
     assert words in text
-    assert ("no: other data (" in text) == (data != "lsun")
+    assert ("not comparable: other data (" in text) == (data != "lsun")
     assert "not measured with this model" in text, "a time of another model"
