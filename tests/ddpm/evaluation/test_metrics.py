@@ -65,6 +65,17 @@ def test_kid_is_unbiased_and_its_interval_holds(mean):
     assert found[0].n == 40
 
 
+def test_lower_end_of_kid_has_the_variance_of_equal_laws_and_of_the_jackknife():
+    """2 (1 / m + 1 / n)^2 times the mean square of the centred kernels (Gretton et al. 2012), plus the jackknife's."""
+    x, y = gaussian(9, 8, seed=1), gaussian(14, 8, mean=0.3, seed=2)
+    found, kernels = kid(x, y), (x.double() @ y.double().T / 8 + 1) ** 3
+    centred = kernels - kernels.mean(0) - kernels.mean(1, keepdim=True) + kernels.mean()
+    equal = 2 * (1 / 9 + 1 / 14) ** 2 * float(centred.square().sum()) / (8 * 13)
+    leave_out = [[kid(without(x, i), y).value for i in range(9)], [kid(x, without(y, i)).value for i in range(14)]]
+    expected = (1.959964**2 * equal + half_width(leave_out) ** 2) ** 0.5
+    assert found.value - found.low == pytest.approx(expected, rel=1e-6)
+
+
 def test_difference_of_kids_and_its_jackknife_over_pairs():
     x, z, y = gaussian(9, 8, seed=1), gaussian(9, 8, std=1.2, seed=2), gaussian(14, 8, mean=0.3, seed=3)
 

@@ -104,7 +104,8 @@ def test_ddim_trajectory_is_diffusers(eta: float) -> None:
 def test_ancestral_strides_are_diffusers(variance: str) -> None:
     """Either variance is that of the whole stride, not of one step.
 
-    But for the last stride, in which diffusers adds noise to the image if the stride starts above t = 0.
+    But for the last stride, in which diffusers adds noise to the image if the stride starts above t = 0. We return the
+    estimate itself.
     """
     oracle = DDPMScheduler(**ORACLE, clip_sample=False, timestep_spacing="trailing", variance_type=f"fixed_{variance}")
     oracle.set_timesteps(50)
@@ -115,8 +116,9 @@ def test_ancestral_strides_are_diffusers(variance: str) -> None:
         expected = oracle.step(eps_of(expected, t), t, expected, generator=generator).prev_sample
     how, seen = config("ancestral", 50, variance=variance), []
     noise = partial(torch.randn, SHAPE, generator=again)
-    run_sampler(how, fake, SCHEDULE, start, noise, lambda t, xt, x0: seen.append(xt))
-    assert torch.allclose(seen[-1], expected, atol=1e-4, rtol=1e-4)
+    found = run_sampler(how, fake, SCHEDULE, start, noise, lambda t, xt, x0: seen.append((xt, x0)))
+    assert torch.allclose(seen[-1][0], expected, atol=1e-4, rtol=1e-4)
+    assert torch.allclose(found, seen[-1][1], atol=1e-5)
 
 
 def law(how: SamplerConfig) -> tuple[float, float]:
@@ -231,6 +233,18 @@ def test_a_start_in_the_middle_goes_on_from_there() -> None:
     assert seen == [450, 399, 299, 199, 99]
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_network_is_asked_as_often_as_is_said(name: str) -> None:
+    how, start, asked = config(name, 6), noises(1)[0], []
+
+    def predict(x: torch.Tensor, t: int) -> torch.Tensor:
+        asked.append(t)
+        return gaussian(x, t)
+
+    run_sampler(how, predict, SCHEDULE, start, lambda: start)
+    assert len(asked) == how.evaluations
+
+
 @given(st.data(), st.integers(1, 1000), st.sampled_from(sorted(SPACINGS)))
 def test_timesteps_fall_from_the_last(data: st.DataObject, total: int, spacing: str) -> None:
     schedule = NoiseSchedule(DiffusionConfig(steps=total, schedule="cosine", beta_start=0.0, beta_end=0.0))
@@ -273,7 +287,9 @@ def test_guidance_mixes_the_outputs_with_the_class_and_without(target: str) -> N
 def test_an_estimate_out_of_range_is_clipped_where_that_is_wanted(clip: bool, largest: list[float]) -> None:
     x0 = torch.linspace(-1, 1, 48).view(1, 3, 4, 4) * torch.tensor([4.0, 0.5]).view(2, 1, 1, 1)
     predict = make_predictor(Denoiser(lambda *_: x0, SCHEDULE, "x0"), PredictorConfig(clip=clip))
-    assert predict(noises(1)[0], 500).abs().amax((1, 2, 3)).tolist() == pytest.approx(largest)
+    found = predict(noises(1)[0], 500)
+    assert found.amax((1, 2, 3)).tolist() == pytest.approx(largest)
+    assert (-found).amax((1, 2, 3)).tolist() == pytest.approx(largest)
 
 
 def test_a_threshold_clips_to_a_quantile_and_scales() -> None:
