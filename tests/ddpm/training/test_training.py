@@ -18,7 +18,7 @@ from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.drawing.scenes import draw_scene
 from ddpm.images import to_uint8
-from ddpm.networks.unet import ResnetBlock, UNet, UNetConfig
+from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
@@ -107,16 +107,6 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     run(*parts)
     assert [len(places) for places in parts[0].micro_batches] == [3, 1]
     assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-4)
-
-
-def test_every_micro_batch_has_a_dropout_of_its_own() -> None:
-    trainer, state = start(1, network={"dropout": 0.5}, config={"micro_batch_images": 2})
-    dropped: list[torch.Tensor] = []
-    block = next(module for module in state.model.modules() if isinstance(module, ResnetBlock))
-    block.conv2.register_forward_pre_hook(lambda _, inputs: dropped.append(inputs[0] == 0))
-    run(trainer, state, steps=2)
-    assert len(dropped) == 4
-    assert not any(torch.equal(one, other) for one, other in itertools.combinations(dropped, 2))
 
 
 def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:

@@ -1,0 +1,18 @@
+"""One step of the trainer."""
+
+import itertools
+
+import torch
+from test_training import run, start
+
+from ddpm.networks.unet import ResnetBlock
+
+
+def test_every_micro_batch_has_a_dropout_of_its_own() -> None:
+    trainer, state = start(1, network={"dropout": 0.5}, config={"micro_batch_images": 2})
+    dropped: list[torch.Tensor] = []
+    block = next(module for module in state.model.modules() if isinstance(module, ResnetBlock))
+    block.conv2.register_forward_pre_hook(lambda _, inputs: dropped.append(inputs[0] == 0))
+    run(trainer, state, steps=2)
+    assert len(dropped) == 4
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(dropped, 2))
