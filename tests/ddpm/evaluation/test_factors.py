@@ -24,7 +24,7 @@ def test_classes_that_lie_apart_are_learnt():
     assert np.array_equal(fit_classifier(features, labels)(unseen), predicted)
 
 
-def test_rare_classes_are_learnt_and_without_features_the_commonest_is_the_answer():
+def test_rare_classes_are_told_and_without_features_the_commonest_is_the_answer():
     """The penalty is small, and the intercept is there: nine in ten are "day"."""
     generator = numpy_stream(0, "test rare")
     numbers = generator.choice(3, 400, p=(0.9, 0.05, 0.05))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import REPOSITORY
 from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from ddpm.evaluation.colours import colour_drift
@@ -164,6 +165,13 @@ def test_frechet_distance_of_known_laws_and_its_interval():
     assert found.low < 8 * (0.5**2 + 0.5**2) < found.high
     assert found.high - found.low < 0.8
     assert found.n == 2000
+
+
+def test_frechet_distance_is_torch_fidelitys():
+    sets = gaussian(100, 8, mean=0.5, seed=1), gaussian(120, 8, seed=2)
+    laws = [{"mu": x.double().mean(0).numpy(), "sigma": np.cov(x.double().numpy(), rowvar=False)} for x in sets]
+    expected = fid_statistics_to_metric(*laws, verbose=False)[KEY_METRIC_FID]
+    assert frechet(*sets).value == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_smallest_sets_that_are_not_refused_have_replicates_of_full_rank():
