@@ -139,6 +139,18 @@ def test_a_perfect_network_gives_back_x0_and_eps(target: str) -> None:
         assert torch.allclose(SCHEDULE.noise_of(xt, x0, t), eps, atol=1e-3)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_network_computes_in_its_precision_and_the_rest_in_float32(precision: torch.dtype) -> None:
+    convolution, seen = torch.nn.Conv2d(3, 3, 1), []
+
+    def network(xt: torch.Tensor, t: torch.Tensor, label: object) -> torch.Tensor:
+        seen.append(convolution(xt))
+        return seen[-1]
+
+    found = Denoiser(network, SCHEDULE, "x0", precision=precision)(noises(1)[0], at(3))
+    assert (seen[0].dtype, found.dtype) == (precision, torch.float32)
+
+
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_every_target_is_weighed_for_the_error_of_x0(target: str) -> None:
     """By min(SNR, 5) and by SNR + 1, which is limited; `simple` weighs each target's own error."""

@@ -24,6 +24,16 @@ def test_classes_that_lie_apart_are_learnt():
     assert np.array_equal(fit_classifier(features, labels)(unseen), predicted)
 
 
+def test_rare_classes_are_told_and_without_features_the_commonest_is_the_answer():
+    """The penalty is small, and the intercept is there: nine in ten are "day"."""
+    generator = numpy_stream(0, "test rare")
+    numbers = generator.choice(3, 400, p=(0.9, 0.05, 0.05))
+    labels, noise = np.array(["day", "dusk", "night"])[numbers], normal(generator, (400, 16))
+    apart = 3 * torch.eye(16)[numbers] + noise * 0.5
+    assert np.mean(fit_classifier(apart, labels)(apart) == labels) > 0.98
+    assert np.mean(fit_classifier(noise[:, :2], labels)(noise[:, :2]) == "day") > 0.98
+
+
 def test_one_image_and_one_class_are_enough():
     features, _ = clusters(5, 0)
     assert set(fit_classifier(features[:1], np.array(["day"]))(features)) == {"day"}

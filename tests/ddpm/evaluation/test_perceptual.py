@@ -90,6 +90,8 @@ def test_size_of_features(model: lpips.LPIPS):
     pooled = pooled_features(model, images)
     assert pooled.shape == (3, 1152)
     assert 0 < pooled.square().mean() <= 1
+    first = lpips.normalize_tensor(model.net(model.scaling_layer(images))[0])  # of 64 channels
+    assert torch.allclose(pooled[:, :64], first.mean((2, 3)) * 8, atol=1e-5)
 
 
 def test_stored_images_are_resized_before(model: lpips.LPIPS):

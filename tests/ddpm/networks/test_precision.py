@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ddpm.networks.precision import Precision, autocast_dtype, set_float32_products
+from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
 
 DEFAULT = "import torch; print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)"
 
@@ -47,3 +47,11 @@ def test_tf32_in_convolutions_is_how_torch_starts() -> None:
     """And so how the report's code computed, which sets nothing."""
     found = subprocess.run([sys.executable, "-c", DEFAULT], check=True, capture_output=True, text=True).stdout
     assert found.split() == [str(value) for value in rounded("tf32_convolutions")]
+
+
+@pytest.mark.parametrize(("groups", "wide"), [(2, True), (4, False)])
+def test_on_a_cpu_channels_are_last_where_groups_are_wide(groups: int, wide: bool) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.GroupNorm(groups, 32))
+    weight = placed(network, torch.device("cpu"))[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == wide
+    assert weight.is_contiguous() != wide

@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DModel
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.unet import ResnetBlock, UNet, UNetConfig
+from ddpm.networks.unet import Attention, ResnetBlock, UNet, UNetConfig, attend
 from ddpm.training.initial import initial_network
 from tools.diffusers_names import CONVENTIONS
 
@@ -59,9 +59,41 @@ def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventio
         assert torch.allclose(ours.get_parameter(name).grad, parameter.grad, atol=1e-5), name
 
 
+def test_attention_is_torchs() -> None:
+    q, k, v = 2 * torch.randn(3, 2, 9, 16)
+    assert torch.allclose(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v), atol=1e-5)
+
+
 def test_an_untrained_network_puts_out_zero() -> None:
     x = torch.randn(2, 3, 48, 48)
     assert torch.equal(initial_network(UNet(config(), 48))(x, torch.tensor([0, 999])), torch.zeros_like(x))
+
+
+def test_every_residual_branch_starts_at_zero() -> None:
+    network = initial_network(UNet(config(attention=[24, 12]), 48))
+    attentions = [module for module in network.modules() if isinstance(module, Attention)]
+    blocks = [module for module in network.modules() if isinstance(module, ResnetBlock)]
+    for attention in attentions:
+        x = torch.randn(2, attention.group_norm.num_channels, 4, 4)
+        assert torch.equal(attention(x), x)
+    for block in [block for block in blocks if block.conv_shortcut is None]:
+        x = torch.randn(2, block.norm1.num_channels, 4, 4)
+        assert torch.equal(block(x, torch.randn(2, 128)), x)
+
+
+def test_channels_of_a_patch_are_its_pixels_row_by_row() -> None:
+    """Of colour c, row y and column x of a patch of 2 x 2 the channel is 4 c + 2 y + x, on the way in and out."""
+    network = UNet(config(), 48)
+    inputs: list[torch.Tensor] = []
+    network.conv_in.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    network.conv_out.weight.data.zero_()
+    network.conv_out.bias.data = torch.arange(12.0)
+    x = torch.randn(1, 3, 48, 48)
+    output = network(x, torch.tensor([5]))
+    for channel in range(12):
+        colour, row, column = channel // 4, channel // 2 % 2, channel % 2
+        assert torch.equal(inputs[0][:, channel], x[:, colour, row::2, column::2])
+        assert (output[:, colour, row::2, column::2] == channel).all()
 
 
 def test_the_reports_initial_weights() -> None:

@@ -53,6 +53,13 @@ def test_pixels_are_the_images_or_their_mirror_images() -> None:
     assert 70 < mirrored < 130
 
 
+def test_no_image_is_mirrored_where_that_is_not_wanted() -> None:
+    recipe = parse(Recipe, RECIPE, "recipe")
+    drawn = Batches(IMAGES, None, 0, SCHEDULE, recipe, flip=False, seed=7, device=torch.device("cpu"))
+    for step in range(10):
+        assert torch.equal(drawn.micro_batch(step, range(4)).x0, to_model_range(IMAGES[drawn.indices(step)]))
+
+
 def test_mirroring_labels_and_times_are_drawn_independently() -> None:
     """Each of the four kinds of 8,000 images as often as its two chances say, to four standard errors; t likewise."""
     recipe = parse(Recipe, {**RECIPE, "label_dropout": 0.3, "batch_images": 200}, "recipe")
@@ -94,7 +101,19 @@ def test_noise_is_standard_normal() -> None:
 )
 def test_timesteps_follow_their_law(law: dict, share: float) -> None:
     """The share below T / 2, where noise is 3.44 times the signal: P(m + s z < ln 3.44 = 1.236) for normal z."""
-    assert timestep_law(batches(**law).recipe, SCHEDULE)[:500].sum() == pytest.approx(share, abs=0.001)
+    probability = timestep_law(batches(**law).recipe, SCHEDULE)
+    assert probability.sum() == pytest.approx(1, abs=1e-12)
+    assert probability[:500].sum() == pytest.approx(share, abs=0.001)
     t = torch.cat([batches(**law).micro_batch(step, range(4)).t for step in range(500)])
     assert 0 <= int(t.min()) < int(t.max()) <= 999
     assert float((t < 500).float().mean()) == pytest.approx(share, abs=0.04)
+
+
+def test_every_timestep_is_drawn_as_often_as_its_law_says() -> None:
+    """Of four steps, the first and the last too: to four standard errors of 2,000 draws."""
+    schedule = NoiseSchedule(DiffusionConfig(steps=4, schedule="cosine", beta_start=0.0, beta_end=0.0))
+    recipe = parse(Recipe, {**RECIPE, "batch_images": 200, "timesteps": "log_normal"}, "recipe")
+    drawn = Batches(IMAGES, None, 0, schedule, recipe, flip=False, seed=7, device=torch.device("cpu"))
+    t = torch.cat([drawn.micro_batch(step, range(200)).t for step in range(10)])
+    for share, chance in zip(np.bincount(t, minlength=4) / 2000, timestep_law(recipe, schedule), strict=True):
+        assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 2000) ** 0.5)

@@ -85,6 +85,16 @@ def test_two_and_one_alone_continue_each_other(trainers: Trainers, tmp_path: Pat
     assert_alike(tmp_path / "out", tmp_path / "straight")
 
 
+def test_processes_with_unequal_parts_of_a_batch_are_a_run_by_one(
+    trainers: Trainers, write_params: WriteParams, tmp_path: Path
+) -> None:
+    """Of eight images one has 3 + 2 and the other 3."""
+    write_params({**TWO, "train.micro_batch_images": 3})
+    assert trainers.run_two()[0] == [0, 0]
+    trainers.run("straight", root="straight_root")
+    assert_alike(tmp_path / "out", tmp_path / "straight")
+
+
 def test_an_error_of_the_first_process_ends_all_and_is_said_once(trainers: Trainers, tmp_path: Path) -> None:
     process = trainers.start()
     trainers.wait_for_state()
