@@ -48,6 +48,14 @@ def test_pictures_that_two_revisions_show_fit_side_by_side():
         assert Image.open(published).width <= 680, name
 
 
+def test_the_readme_s_numbers_are_those_of_the_run():
+    found = json.loads((REPORTS / "metrics.json").read_text())
+    text = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert f"of {found['kid']:.3f} [{found['kid_low']:.3f}, {found['kid_high']:.3f}]" in text
+    assert found["kid_low"] > 0, "the samples can be told from real ones"
+    assert found["copies"] == 0, "none is flagged"
+
+
 @pytest.mark.parametrize("name", ["reports/index.html", "reports/page.md", "dvc.lock", "reports/figures/best.webp"])
 def test_what_a_run_writes_is_marked_as_generated(name):
     told = run("git", "check-attr", "linguist-generated", "diff", "--", name)
