@@ -86,14 +86,13 @@ def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str
     how = ("sampler", "steps", "spacing")
     reference = next(row for row in rows if row["kid_difference"] is None)
     picked = next(row for row in rows if all(row[key] == pick[key] for key in how))
-    difference, times = picked["kid_difference"], (reference["seconds"], picked["seconds"])
+    times = reference["seconds"], picked["seconds"]
     same_run = quality["model"] == run["params"]["model"] and quality["timed_images"] == 64
     report_way = reference["sampler"] == "ancestral" and reference["steps"] == 1000
     return {
         "reference": reference,
         "picked": picked,
         "none_is_faster": picked is reference,
-        "unnoticed": (difference["high"] - difference["low"]) / 2 if difference else None,
         "times_as_fast": round(times[0]["median"] / times[1]["median"]) if all(times) else None,
         "drawn_as_picked": all(sampling[key] == picked[key] for key in how),
         "report_seconds": times[0]["median"] if same_run and report_way and times[0] else None,
