@@ -67,7 +67,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     for name, diversity in zip(drifts, diversities, strict=True):
         values[name] |= {"diversity_lpips": diversity, "colour_drift": drifts[name]}
 
-    def alexnet() -> tuple[Tensor, Tensor]:
+    def pooled() -> tuple[Tensor, Tensor]:
         return features["samples"], torch.cat([features["real"], rest()])
 
     def inception() -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
         return inception_features(network, ours), inception_features(network, train)
 
     values["frechet"] = {
-        f"fd_{network}": _frechet(features["samples"].shape[1], sets, alexnet),
+        f"fd_{network}": _frechet(features["samples"].shape[1], sets, pooled),
         "fid_inception": _frechet(DIMENSIONS, sets, inception if config.inception else None),
     }
     seen, unseen = drawn_factors(sets.tables["train"], sets.tables["held_out"])
