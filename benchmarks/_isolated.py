@@ -36,14 +36,23 @@ def module_at(script: Path) -> Any:
     return module
 
 
-def isolated(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """What `function` returns in a new process with so many threads; what it prints is thrown away."""
+def in_new_process(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """What `function` returns in a new process with so many threads, which loads torch with today's environment."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_quietly, threads, functools.partial(function, *args, **kwargs)).result()
+        return pool.submit(_started, threads, functools.partial(function, *args, **kwargs)).result()
 
 
-def _quietly(threads: int, call: Callable[[], R]) -> R:
+def isolated(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same, and what `function` prints is thrown away."""
+    return in_new_process(threads, _quietly, functools.partial(function, *args, **kwargs))
+
+
+def _started(threads: int, call: Callable[[], R]) -> R:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    return call()
+
+
+def _quietly(call: Callable[[], R]) -> R:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return call()
