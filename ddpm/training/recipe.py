@@ -10,6 +10,7 @@ from ddpm.config import STRICT
 from ddpm.diffusion.denoiser import TargetName, WeightingName
 from ddpm.networks.precision import Precision
 from ddpm.training import report
+from ddpm.training.optimizers import OptimizerName
 
 TimestepLaw = Literal["uniform", "log_normal"]
 
@@ -34,6 +35,7 @@ class Recipe:
     loss: Literal["mean", "sum_per_1000"]
     batch_images: PositiveInt
     drop_last: bool
+    optimizer: OptimizerName
     learning_rate: PositiveFloat
     rate_schedule: RateSchedule
     warmup_steps: NonNegativeInt

@@ -21,6 +21,7 @@ from ddpm.networks.unet import UNet
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
 from ddpm.training.batches import Batch, Batches
+from ddpm.training.optimizers import optimizers_of
 from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
 
 WINDOW = 50
@@ -44,7 +45,7 @@ class DivergedError(RuntimeError):
 
 
 class TrainState:
-    """Everything that a run needs to continue: weights, their averages, optimiser, step and the loss history.
+    """Everything that a run needs to continue: weights, their averages, optimisers, step and the loss history.
 
     Args:
         model: with its initial weights.
@@ -59,9 +60,7 @@ class TrainState:
         # Lists, because to walk through the modules at every step would take longer than to average.
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.averaged: list[list[Tensor]] = [list(average.parameters()) for average in self.averages]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, betas=(0.9, recipe.adam_beta2), weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimizers = optimizers_of(self.model, recipe.optimizer, recipe.adam_beta2, recipe.weight_decay)
         self.network: Any = self.model
         if rank_and_count()[1] > 1:
             self.network = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
@@ -107,7 +106,7 @@ class TrainState:
         return {
             "model": self.model.state_dict(),
             "averages": [average.state_dict() for average in self.averages],
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "losses": torch.tensor(self.losses),
         }
@@ -117,7 +116,8 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.losses = state["step"], state["losses"].tolist()
 
 
@@ -168,10 +168,11 @@ class Trainer:
                 (scale * rank_and_count()[1] * loss).backward()
             losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.learning_rate(state.step)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(state.step)
+            optimizer.step()
+            optimizer.zero_grad()
         self.average(state)
         state.unread.append(torch.stack(losses).sum())
         state.step += 1

@@ -38,7 +38,8 @@ NETWORK = {
 RECIPE = {
     "target": "eps", "weighting": "simple", "timesteps": "uniform",
     "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
-    "drop_last": False, "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5, "weight_decay": 0.0,
+    "drop_last": False, "optimizer": "adamw", "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5,
+    "weight_decay": 0.0,
     "adam_beta2": 0.99, "ema_decays": [0.9, 0.5], "label_dropout": 0.25,
 }  # fmt: skip
 COLOURS = np.random.default_rng(0).integers(0, 256, (24, 1, 1, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
@@ -75,15 +76,16 @@ def equal(a: TrainState, b: TrainState) -> bool:
     )
 
 
-def test_a_continued_run_is_the_uninterrupted_run() -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_continued_run_is_the_uninterrupted_run(optimizer: str) -> None:
     """Also with dropout and flips, through the file format, and in a process that drew other random numbers."""
-    trainer, whole = start(2)
+    trainer, whole = start(2, optimizer=optimizer)
     run(trainer, whole)
-    trainer, first = start(2)
+    trainer, first = start(2, optimizer=optimizer)
     run(trainer, first, steps=5)
     torch.save(first.state_dict(), file := io.BytesIO())
     torch.randn(100)
-    trainer, second = start(2)
+    trainer, second = start(2, optimizer=optimizer)
     file.seek(0)
     second.load_state_dict(torch.load(file, weights_only=True))
     run(trainer, second)
