@@ -17,7 +17,10 @@ from ddpm.images import Images
 from ddpm.processes import rank_and_count, sum_over_processes
 
 BLOCK_BYTES, QUERY_BYTES = 1 << 28, 1 << 30
-"""What the vectors of a block and of the queries may fill; more queries take another pass over the set."""
+"""What the vectors of a block and of the queries may fill; more queries take another pass over the set.
+
+A metric that takes fewer images at once than `IMAGES_AT_ONCE` gets so much less for the queries.
+"""
 
 MARGIN = 8
 """Candidates kept beyond those asked for."""
@@ -73,10 +76,10 @@ def nearest(
     if others < k:
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
-    block = min(IMAGES_AT_ONCE, max(1, BLOCK_BYTES // vector_bytes))
+    block = min(metric.at_once, max(1, BLOCK_BYTES // vector_bytes))
     rank, processes = rank_and_count()
     starts = range(rank * block, len(reference), processes * block)
-    passes = range(0, len(queries), max(1, QUERY_BYTES // vector_bytes))
+    passes = range(0, len(queries), max(1, QUERY_BYTES * metric.at_once // (IMAGES_AT_ONCE * vector_bytes)))
     total = len(passes) * sum(min(block, len(reference) - start) for start in starts)
     found = []
     for first in passes:

@@ -15,16 +15,17 @@ from ddpm.config import STRICT
 from ddpm.evaluation.colours import colour_drift
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import frechet, require_full_rank
-from ddpm.evaluation.perceptual import load_lpips
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, load_lpips
 from stages.evaluate.compare import compare, compare_categories
 from stages.evaluate.factors import compare_factors, drawn_factors, predict_factors
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
-from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
+from stages.evaluate.inception import DIMENSIONS, INCEPTION_AT_ONCE, inception_features, load_inception
 from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
 from stages.kit.device import setup
 from stages.kit.inception import inception_checked
 from stages.kit.params import read_params
 from stages.kit.progress import progress
+from stages.kit.runtime import RuntimeConfig
 from stages.shared.figures import save_figure
 from stages.shared.formats import read_safetensors, write_json
 
@@ -51,19 +52,21 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     """
     params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
+    runtime = params.section(RuntimeConfig, "runtime")
+    at_once = runtime.at_once(IMAGES_AT_ONCE)
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)
     model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]
     ours, train, held_out = sets.images.values()
     features = {
-        "samples": features_of(model, ours),
-        "real": features_of(model, train, sets.measured),
-        "held_out": features_of(model, held_out),
+        "samples": features_of(model, at_once, ours),
+        "real": features_of(model, at_once, train, sets.measured),
+        "held_out": features_of(model, at_once, held_out),
     }
-    rest = functools.cache(lambda: features_of(model, train, sets.rest))
+    rest = functools.cache(lambda: features_of(model, at_once, train, sets.rest))
     values = compare_all(features, sets, config.neighbourhood, network)
     drifts = {"samples": colour_drift(ours, held_out), "real": colour_drift(train[sets.measured], held_out)}
-    diversities = diversity_of(model, ours), diversity_of(model, train, sets.measured)
+    diversities = diversity_of(model, at_once, ours), diversity_of(model, at_once, train, sets.measured)
     for name, diversity in zip(drifts, diversities, strict=True):
         values[name] |= {"diversity_lpips": diversity, "colour_drift": drifts[name]}
 
@@ -72,7 +75,8 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
 
     def inception() -> tuple[Tensor, Tensor]:
         network = load_inception(Path(config.inception or ""), device)
-        return inception_features(network, ours), inception_features(network, train)
+        most = runtime.at_once(INCEPTION_AT_ONCE)
+        return inception_features(network, ours, most), inception_features(network, train, most)
 
     values["frechet"] = {
         f"fd_{network}": _frechet(features["samples"].shape[1], sets, pooled),

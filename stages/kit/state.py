@@ -24,6 +24,7 @@ from stages.kit.errors import StageError
 from stages.kit.files import replacing, write_text
 from stages.kit.launch import first_process
 from stages.kit.locks import Lock, locked
+from stages.kit.memory import out_of_memory
 from stages.kit.processes import together
 from stages.kit.resume import DAMAGED, Candidate, beginning_anew, described, say, state_to_continue
 
@@ -78,7 +79,7 @@ class WorkingState:
             self._mixed = "; ".join(filter(None, mixed))
             return Saved(state, described(file.parent)["epochs"], self._mixed)
         except DAMAGED as error:
-            if "allocate" in str(error):  # no damage, but too little memory
+            if out_of_memory(error):  # no damage
                 raise
             raise beginning_anew(file, error) from None
 

@@ -13,13 +13,14 @@ import torch
 from ddpm.evaluation.copies import copy_distances, p_values, threshold
 from ddpm.evaluation.estimates import proportion
 from ddpm.evaluation.neighbours import OnBlock, nearest, take
-from ddpm.evaluation.perceptual import Metric, load_lpips
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
+from stages.kit.runtime import RuntimeConfig
 from stages.rank.figures import histogram_figure, selections_figure
 from stages.rank.sets import Sets, open_sets
 from stages.rank.yardsticks import best_of_batches, between_batches, spread, with_interval
@@ -49,7 +50,8 @@ def main(
         with together():
             tensors, metadata = read_safetensors(backbone)
             device = setup(params)
-            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size)
+            at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
+            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size, at_once)
             sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
