@@ -133,7 +133,11 @@ class Metric:
 
     def pair_distances(self, a: np.ndarray, b: np.ndarray) -> Tensor:
         """`pair_distances` of the images, `[N]`, on the CPU."""
-        return pair_distances(self.model, self._input(a), self._input(b), self.at_once).cpu()
+        parts = []
+        for start in range(0, len(a), self.at_once):  # all of them in float32 would be much memory
+            x, y = (self._input(images[start : start + self.at_once]) for images in (a, b))
+            parts.append(pair_distances(self.model, x, y, self.at_once).cpu())
+        return torch.cat(parts)
 
     def _input(self, images: np.ndarray) -> Tensor:
         pixels = to_model_range(images)

@@ -28,8 +28,8 @@ Release = Callable[[], None]
 
 
 @contextmanager
-def locked(path: Path, said_by: str, doing: str) -> Iterator[None]:
-    """Hold the lock file `path`, which is removed at the end.
+def locked(path: Path, said_by: str, doing: str) -> Iterator[bool]:
+    """Hold the lock file `path`, which is removed at the end; true where another process held it before.
 
     While another process holds it, wait, and say once for whom; Ctrl-C ends the waiting.
 
@@ -48,7 +48,7 @@ def locked(path: Path, said_by: str, doing: str) -> Iterator[None]:
             said = True
         time.sleep(POLL)
     try:
-        yield
+        yield said
     finally:
         release()
 

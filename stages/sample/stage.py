@@ -1,6 +1,5 @@
 """Stage `sample`: weights to images, and the forward and the reverse process as figures."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -22,7 +21,7 @@ from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
-from stages.kit.state import run_folder
+from stages.kit.state import parts_folder
 from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
@@ -64,14 +63,13 @@ def main(
             real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"
-        with run_folder(root, drawing.identity, "drawing the same images") as folder:
+        with parts_folder(root, drawing.identity, "drawing the same images") as folder:
             chunks = draw_chunks(drawing, folder)
             if first_process():
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
                 write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
                 show_processes(drawing, real, figures / "processes.png", samples / "reverse.safetensors")
-                shutil.rmtree(folder, ignore_errors=True)  # another that waits for it may look into it
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
 
