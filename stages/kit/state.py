@@ -31,6 +31,9 @@ from stages.kit.resume import DAMAGED, Candidate, beginning_anew, described, say
 KEEP = 3
 """How many finished runs' states are kept, and how many unfinished ones without a line about them."""
 
+WANTED = "wanted"
+"""The file in a run's folder by which another process says that it waits for the folder."""
+
 
 class Saved(NamedTuple):
     """A state, the epochs of the run that it was saved by, and what of it was computed otherwise, in words, if any."""
@@ -166,13 +169,16 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
 
 @contextmanager
 def parts_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]:
-    """`run_folder` for parts of a result that are kept until all are there.
+    """`run_folder` for parts of a result. They are removed at the end, unless another process waits for them.
 
-    A run that begins when the same one has ended computes anew; one that waited for it takes what it has left.
+    It takes what it finds and need not compute again.
     """
     with run_folder(root, run, doing, anew=True) as folder:
         yield folder
-        _finish(folder)
+        if (folder / WANTED).exists():
+            _finish(folder)
+        elif first_process():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -180,7 +186,7 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = F
     """The folder under `root` of the run that `run` describes, for this process alone.
 
     While another process, `doing` the same, has it, wait and say so. With `anew`, and without waiting, the folder of a
-    finished run is emptied.
+    finished run is emptied: whoever waited for it has ended.
 
     Raises:
         StageError: nothing can be written there.
@@ -190,7 +196,8 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = F
         with together():
             if first_process():
                 try:
-                    waited = held.enter_context(locked(folder / "lock", root.name, doing))
+                    waited = held.enter_context(locked(folder / "lock", root.name, doing, (folder / WANTED).touch))
+                    (folder / WANTED).unlink(missing_ok=True)  # whoever still waits makes it again
                     if anew and not waited and (folder / "finished").exists():
                         _empty(folder)
                     _count_unfinished(folder)
