@@ -73,6 +73,7 @@ def watched(clone: Clone, stage: str, kill_after: float | None, with_dvc: bool =
         SystemExit: it failed by itself.
     """
     seen, killed = Seen(), False
+    log(clone).parent.mkdir(parents=True, exist_ok=True)
     with log(clone).open("a") as file:
         run = clone.start("repro", "--single-item", "--force", stage, stdout=file, stderr=file)
     process = process_of(clone, run, stage)

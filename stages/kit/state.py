@@ -169,9 +169,9 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
 
 @contextmanager
 def parts_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]:
-    """`run_folder` for parts of a result. They are removed at the end, unless another process waits for them.
+    """`run_folder` for parts of a result. At the end they are removed, unless another process has waited for them.
 
-    It takes what it finds and need not compute again.
+    It takes what it finds and need not compute again. Then the folder stays as that of a finished run.
     """
     with run_folder(root, run, doing, anew=True) as folder:
         yield folder
@@ -197,7 +197,6 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = F
             if first_process():
                 try:
                     waited = held.enter_context(locked(folder / "lock", root.name, doing, (folder / WANTED).touch))
-                    (folder / WANTED).unlink(missing_ok=True)  # whoever still waits makes it again
                     if anew and not waited and (folder / "finished").exists():
                         _empty(folder)
                     _count_unfinished(folder)
@@ -222,7 +221,7 @@ def kept(folder: Path) -> list[Path]:
 
 
 def _empty(folder: Path) -> None:
-    for file in [folder / "finished", *kept(folder)]:
+    for file in [folder / "finished", folder / WANTED, *kept(folder)]:
         file.unlink(missing_ok=True)
 
 

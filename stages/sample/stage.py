@@ -1,6 +1,6 @@
 """Stage `sample`: weights to images, and the forward and the reverse process as figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -143,14 +143,22 @@ def forward_rows(real: Shown, steps: Sequence[int], schedule: NoiseSchedule, see
 
 
 def watch(drawing: Drawing, steps: set[int]) -> Seen:
-    """What is seen at `steps`."""
-    seen = {}
+    """What is seen at `steps`, with no more images at once than the network takes."""
+    parts, at_once = [], drawing.model.at_once
     with progress(ROWS * drawing.how.sampler.evaluations, "eval", label="reverse process") as bar:
+        for first in range(0, ROWS, at_once):
+            parts.append(watch_some(drawing, range(first, min(first + at_once, ROWS)), steps, bar.update))
+    return {t: np.concatenate([part[t] for part in parts], axis=1) for t in parts[0]}
 
-        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
-            bar.update(ROWS)
-            if t in steps:
-                seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
 
-        drawn = drawing.images(range(ROWS), on_step)
+def watch_some(drawing: Drawing, ids: Sequence[int], steps: set[int], seen_by: Callable[[int], object]) -> Seen:
+    """The same of the images of these numbers."""
+    seen = {}
+
+    def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
+        seen_by(len(ids))
+        if t in steps:
+            seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
+
+    drawn = drawing.images(ids, on_step)
     return {**seen, -1: np.stack([drawn, drawn])}

@@ -45,6 +45,7 @@ def test_whoever_waits_takes_what_is_there(tmp_path: Path) -> None:
     for thread in waiting:
         thread.join()
     assert computed == [False, False]
+    assert compute(tmp_path), "without waiting"
     assert list(tmp_path.iterdir()) == []
 
 
