@@ -143,15 +143,16 @@ def processes(folder: Path) -> list[psutil.Process]:
     return [process for process in found if Path(process.info["cwd"] or "/").is_relative_to(folder)]
 
 
-def trainer_of(clone: Clone, run: subprocess.Popen[str]) -> psutil.Process:
-    """The process that trains, as soon as there is one."""
+def process_of(clone: Clone, run: subprocess.Popen[str], stage: str = "train") -> psutil.Process:
+    """The process of a stage, as soon as there is one."""
     started = time.monotonic()
     while time.monotonic() - started < PATIENCE and not run.poll():
-        trainers = [process for process in processes(clone.folder) if "stages.train" in (process.info["cmdline"] or [])]
-        if trainers:
-            return min(trainers, key=lambda process: process.create_time())  # the others are its workers
+        module = f"stages.{stage}"
+        found = [process for process in processes(clone.folder) if module in (process.info["cmdline"] or [])]
+        if found:
+            return min(found, key=lambda process: process.create_time())  # the others are its workers
         time.sleep(0.05)
-    sys.exit(f"kills: error: training did not start:\n{log(clone).read_text()}")
+    sys.exit(f"kills: error: {stage} did not start:\n{log(clone).read_text()}")
 
 
 def watch(trainer: psutil.Process, until: float = math.inf) -> float:
@@ -215,7 +216,7 @@ def digests(clone: Clone, mode: Mode) -> dict[str, str]:
 def uninterrupted(clone: Clone) -> Whole:
     """Run the whole graph in the clone."""
     run = start(clone, REPRO, ["train"])
-    trainer = trainer_of(clone, run)
+    trainer = process_of(clone, run)
     seconds = watch(trainer)
     settle(clone, run)
     trained = digests(clone, REPRO)
@@ -227,7 +228,7 @@ def killed(clone: Clone, mode: Mode, stages: list[str], blows: list[Blow]) -> It
     """Run these stages, struck by one blow after the other, then to the end; the blows that hit a trainer."""
     for blow in [*blows, None]:
         run = start(clone, mode, stages)
-        trainer = trainer_of(clone, run)
+        trainer = process_of(clone, run)
         where = None
         if blow:
             watch(trainer, blow.moment)

@@ -18,7 +18,10 @@ from ddpm.evaluation.estimates import Z95, Estimate, jackknife, jackknife_varian
 from ddpm.rng import numpy_stream
 
 ROWS_AT_ONCE = 1024
-"""Images whose kernels with, or distances to, all others are in memory at once."""
+"""Images whose kernels with, or distances to, all others are in memory at once, at most."""
+
+BLOCK_BYTES = 1 << 27
+"""What these may fill, in float64. It leaves the sums over up to 16,384 images as they are with `ROWS_AT_ONCE`."""
 
 GROUPS = 10
 """The jackknife of a Frechet distance leaves out one of so many groups of samples at a time."""
@@ -97,11 +100,17 @@ def _without_reference(samples: Tensor, reference: Tensor) -> tuple[np.ndarray, 
     return mean - 2 * total / (m * n), without_x, mean - 2 * (total - across.of_columns) / (m * (n - 1))
 
 
+def rows_at_once(images: int) -> int:
+    """How many rows of a matrix with so many columns, float64, are computed at once."""
+    return max(1, min(ROWS_AT_ONCE, BLOCK_BYTES // (8 * images)))
+
+
 def _kernel_sums(x: np.ndarray) -> np.ndarray:
     """Of each row of `x` `[M, D]` the sum of its kernels with the others, and its kernel with itself: `[2, M]`."""
     parts = []
-    for first in range(0, len(x), ROWS_AT_ONCE):  # the matrix of 50,000 samples has 20 GB
-        kernels = kernel_poly(x[first : first + ROWS_AT_ONCE], x)
+    rows = rows_at_once(len(x))
+    for first in range(0, len(x), rows):  # the matrix of 50,000 samples has 20 GB
+        kernels = kernel_poly(x[first : first + rows], x)
         with_itself = kernels.diagonal(first)
         parts.append(np.stack([kernels.sum(1) - with_itself, with_itself]))
     return np.concatenate(parts, axis=1)
@@ -119,13 +128,13 @@ def _cross_kernels(x: np.ndarray, y: np.ndarray) -> _Cross:
     """The kernels of the rows of `x` `[M, D]` with those of `y` `[N, D]`, by blocks of `x`."""
     # Centring takes a constant away again; without about the mean, squares would lose digits when they are subtracted.
     constant = kernel_poly(x.mean(0, keepdims=True), y.mean(0, keepdims=True)).item()
-    rows, columns, squares = [], np.zeros(len(y)), 0.0
-    for first in range(0, len(x), ROWS_AT_ONCE):
-        kernels = kernel_poly(x[first : first + ROWS_AT_ONCE], y) - constant
-        rows.append(kernels.sum(1))
+    sums, columns, squares, rows = [], np.zeros(len(y)), 0.0, rows_at_once(len(y))
+    for first in range(0, len(x), rows):
+        kernels = kernel_poly(x[first : first + rows], y) - constant
+        sums.append(kernels.sum(1))
         columns += kernels.sum(0)
         squares += np.square(kernels).sum()
-    of_rows = np.concatenate(rows)
+    of_rows = np.concatenate(sums)
     m, n = len(x), len(y)
     centred = squares - np.square(of_rows).sum() / n - np.square(columns).sum() / m + of_rows.sum() ** 2 / (m * n)
     return _Cross(of_rows + n * constant, columns + m * constant, max(0.0, float(centred)))
@@ -153,7 +162,7 @@ def precision_recall(samples: Tensor, reference: Tensor, neighbourhood: int) -> 
         samples.cpu().double(),
         reference.cpu().double(),
         prc_neighborhood=neighbourhood,
-        prc_batch_size=ROWS_AT_ONCE,
+        prc_batch_size=rows_at_once(max(len(samples), len(reference))),
         save_cpu_ram=True,
         verbose=False,
     )

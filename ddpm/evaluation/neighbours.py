@@ -7,6 +7,7 @@ among the nearest are compared once more, by the sum of squares that LPIPS is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, squared_distances
 from ddpm.images import Images
-from ddpm.processes import rank_and_count, sum_over_processes
+from ddpm.processes import from_first, rank_and_count, sum_over_processes
 
 BLOCK_BYTES, QUERY_BYTES = 1 << 28, 1 << 30
-"""What the vectors of a block and of the queries may fill; more queries take another pass over the set."""
+"""What the vectors of a block and of the queries may fill; more queries take another pass over the set.
+
+A metric that takes fewer images at once than `IMAGES_AT_ONCE` gets so much less for the queries.
+"""
 
 MARGIN = 8
 """Candidates kept beyond those asked for."""
@@ -27,6 +31,19 @@ TOLERANCE = 1e-5
 
 OnBlock = Callable[[int, int], None]
 """Called after each block with the number of its images, and how many this process looks at in all."""
+
+
+class Store(Protocol):
+    """Where a long search keeps what it has found, by name, and finds it again when it was killed."""
+
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """What was saved by this name, or None."""
+
+    def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Replace what was saved by this name."""
+
+    def due(self) -> bool:
+        """Whether it is time to save again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ def nearest(
     mirror: bool = False,
     left_out: np.ndarray | None = None,
     on_block: OnBlock = lambda images, total: None,
+    store: Store | None = None,
 ) -> Neighbours:
     """The `k` images of the reference that are nearest to each query; of equally near ones the first comes first.
 
@@ -65,6 +83,7 @@ def nearest(
         mirror: compare with the mirror images of the reference too, and count each image as it is nearer.
         left_out: a row of the reference for each query that is no neighbour of it, `[Q]`: itself, or -1 for none.
         on_block: for a progress bar.
+        store: of this search alone.
 
     Raises:
         ValueError: fewer than `k` images.
@@ -73,24 +92,51 @@ def nearest(
     if others < k:
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
-    block = min(IMAGES_AT_ONCE, max(1, BLOCK_BYTES // vector_bytes))
+    block = min(metric.at_once, max(1, BLOCK_BYTES // vector_bytes))
     rank, processes = rank_and_count()
     starts = range(rank * block, len(reference), processes * block)
-    passes = range(0, len(queries), max(1, QUERY_BYTES // vector_bytes))
+    passes = range(0, len(queries), max(1, QUERY_BYTES * metric.at_once // (IMAGES_AT_ONCE * vector_bytes)))
     total = len(passes) * sum(min(block, len(reference) - start) for start in starts)
     found = []
     for first in passes:
-        of_pass = slice(first, first + passes.step)
+        of_pass, name = slice(first, first + passes.step), f"pass {first}"
+        if done := from_first(store.load(name) if store else None):
+            found.append((done["distances"], done["rows"], done["mirrored"]))
+            on_block(sum(min(block, len(reference) - start) for start in starts), total)
+            continue
         asked, without = queries[of_pass], None if left_out is None else left_out[of_pass]
-        phi = torch.cat([metric.embed(asked[start : start + block]) for start in range(0, len(asked), block)])
+        phi = _embedded(metric, asked, block)
         distances = phi.new_full((1 + mirror, len(asked), k + MARGIN), torch.inf)
         rows = torch.full(distances.shape, -1, device=phi.device)
-        for start in starts:
+        # Of each process its own; with another number of processes the blocks are others.
+        part = f"{name} of process {rank} of {processes}"
+        compared = 0
+        if begun := store.load(part) if store else None:
+            compared = int(begun["blocks"])
+            distances.copy_(torch.from_numpy(begun["distances"]))
+            rows.copy_(torch.from_numpy(begun["rows"]))
+            on_block(sum(min(block, len(reference) - start) for start in starts[:compared]), total)
+        for blocks, start in enumerate(starts[compared:], compared + 1):
             images = reference[start : start + block]
             _compare(metric, phi, images, start, without, distances, rows)
             on_block(len(images), total)
+            if store and (store.due() or blocks == len(starts)):
+                arrays = {"distances": distances.cpu().numpy(), "rows": rows.cpu().numpy()}
+                store.save(part, {"blocks": np.array(blocks), **arrays})
         found.append(_rescored(metric, phi, reference, _gathered(distances), _gathered(rows), k, block))
+        if store and rank == 0:
+            store.save(name, dict(zip(("distances", "rows", "mirrored"), found[-1], strict=True)))
     return Neighbours(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+
+def _embedded(metric: Metric, images: Images, block: int) -> Tensor:
+    """The vectors of all images, `[N, D]`."""
+    first = metric.embed(images[:block])
+    vectors = first.new_empty(len(images), first.shape[1])  # to concatenate parts would take twice the memory
+    vectors[:block] = first
+    for start in range(block, len(images), block):
+        vectors[start : start + block] = metric.embed(images[start : start + block])
+    return vectors
 
 
 def _compare(

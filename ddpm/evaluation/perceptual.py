@@ -26,7 +26,7 @@ from ddpm.evaluation.backbone import verified
 from ddpm.images import to_model_range
 
 IMAGES_AT_ONCE = 128
-"""Images per forward pass. Fixed, because the last bits of a result depend on it."""
+"""Images per forward pass, unless told otherwise. The last bits of a result depend on it."""
 
 
 def load_lpips(backbone: Mapping[str, Tensor], net: str) -> lpips.LPIPS:
@@ -71,9 +71,9 @@ def _maps(model: lpips.LPIPS, images: Tensor) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
+def embed(model: lpips.LPIPS, images: Tensor, at_once: int = IMAGES_AT_ONCE) -> Tensor:
     """The embedding phi `[B, D]` without channels of weight zero: D is 10,278 for AlexNet at 48 px, 281,088 for VGG."""
-    return torch.cat([_embed(model, block) for block in images.split(IMAGES_AT_ONCE)])
+    return torch.cat([_embed(model, block) for block in images.split(at_once)])
 
 
 def _embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def pooled_features(model: lpips.LPIPS, images: Tensor) -> Tensor:
+def pooled_features(model: lpips.LPIPS, images: Tensor, at_once: int = IMAGES_AT_ONCE) -> Tensor:
     """Features for distribution metrics: means over positions of the five maps, normalised over channels as in LPIPS.
 
     Unlike the last map's raw means they carry texture too, and no image weighs more for its contrast. A map of C
@@ -99,7 +99,7 @@ def pooled_features(model: lpips.LPIPS, images: Tensor) -> Tensor:
     Returns:
         `[B, C_1 + ... + C_5]`: 1,152 numbers for AlexNet, 1,472 for VGG16.
     """
-    return torch.cat([_pooled(_maps(model, block)) for block in images.split(IMAGES_AT_ONCE)])
+    return torch.cat([_pooled(_maps(model, block)) for block in images.split(at_once)])
 
 
 def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
@@ -107,11 +107,11 @@ def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
+def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor, at_once: int = IMAGES_AT_ONCE) -> Tensor:
     """LPIPS of each pair (a[i], b[i]) by the `lpips` package itself, `[B]`."""
     device = model.scaling_layer.shift.device
     with _exact():
-        pairs = zip(a.split(IMAGES_AT_ONCE), b.split(IMAGES_AT_ONCE), strict=True)
+        pairs = zip(a.split(at_once), b.split(at_once), strict=True)
         return torch.cat([model(x.to(device), y.to(device)).flatten() for x, y in pairs])
 
 
@@ -119,19 +119,25 @@ def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
 class Metric:
     """LPIPS of stored images, uint8 `[N, H, W, 3]`: at their own size or, with `size`, resized to that square before.
 
-    Resizing, bilinear and antialiased, changes LPIPS: compare values of one size only.
+    Resizing, bilinear and antialiased, changes LPIPS: compare values of one size only. The network takes so many images
+    `at_once`.
     """
 
     model: lpips.LPIPS
     size: int | None = None
+    at_once: int = IMAGES_AT_ONCE
 
     def embed(self, images: np.ndarray) -> Tensor:
         """`embed` of the images, `[N, D]`."""
-        return embed(self.model, self._input(images))
+        return embed(self.model, self._input(images), self.at_once)
 
     def pair_distances(self, a: np.ndarray, b: np.ndarray) -> Tensor:
         """`pair_distances` of the images, `[N]`, on the CPU."""
-        return pair_distances(self.model, self._input(a), self._input(b)).cpu()
+        parts = []
+        for start in range(0, len(a), self.at_once):  # all of them in float32 would be much memory
+            x, y = (self._input(images[start : start + self.at_once]) for images in (a, b))
+            parts.append(pair_distances(self.model, x, y, self.at_once).cpu())
+        return torch.cat(parts)
 
     def _input(self, images: np.ndarray) -> Tensor:
         pixels = to_model_range(images)

@@ -1,12 +1,14 @@
 """How sets of images compare, from their features: as a whole, and category by category."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 from torch import Tensor
 
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import kid, precision_recall
+from stages.kit.parts import Parts
 
 SETS = ("samples", "real", "held_out")
 """Samples, training images, held-out images."""
@@ -15,10 +17,24 @@ Compared = dict[str, Estimate]
 """KID, precision and recall, by their names and the network behind the features, as in `kid_alexnet`."""
 
 
-def compare(ours: Tensor, theirs: Tensor, neighbourhood: int, network: str) -> Compared:
-    """Features `[M, D]` against features `[N, D]`, which stand for the real images; M, N > `neighbourhood`."""
-    precision, recall = precision_recall(ours, theirs, neighbourhood)
-    return {f"kid_{network}": kid(ours, theirs), f"precision_{network}": precision, f"recall_{network}": recall}
+def compare(
+    ours: Tensor, theirs: Tensor, neighbourhood: int, network: str, parts: Parts | None = None, name: str = ""
+) -> Compared:
+    """Features `[M, D]` against features `[N, D]`, which stand for the real images; M, N > `neighbourhood`.
+
+    With `parts` what is found is kept there, as that of the comparison `name`.
+    """
+    precision, recall = kept_estimates(parts, f"{name} prc", lambda: precision_recall(ours, theirs, neighbourhood))
+    [distance] = kept_estimates(parts, f"{name} kid", lambda: [kid(ours, theirs)])
+    return {f"kid_{network}": distance, f"precision_{network}": precision, f"recall_{network}": recall}
+
+
+def kept_estimates(parts: Parts | None, name: str, compute: Callable[[], Sequence[Estimate]]) -> Sequence[Estimate]:
+    """Estimates that are computed once, where there are `parts` to keep them in."""
+    if parts is None:
+        return compute()
+    rows = parts.kept(name, lambda: {"estimates": np.array([astuple(each) for each in compute()])})["estimates"]
+    return [Estimate(value=value, low=low, high=high, n=int(n)) for value, low, high, n in rows.tolist()]
 
 
 def compare_categories(

@@ -14,8 +14,8 @@ from stages.kit.inception import inception_weights
 from stages.kit.progress import progress
 
 DIMENSIONS = 2048
-IMAGES_AT_ONCE = 64
-"""Images per forward pass."""
+INCEPTION_AT_ONCE = 64
+"""Images per forward pass where `runtime.batch_images` is empty."""
 
 
 def load_inception(path: Path, device: torch.device) -> FeatureExtractorInceptionV3:
@@ -38,12 +38,12 @@ def load_inception(path: Path, device: torch.device) -> FeatureExtractorInceptio
     return network.to(device)
 
 
-def inception_features(model: FeatureExtractorInceptionV3, images: np.ndarray) -> Tensor:
-    """Features `[N, 2048]` of uint8 `[N, H, W, 3]`, which the network itself enlarges to 299 x 299."""
+def inception_features(model: FeatureExtractorInceptionV3, images: np.ndarray, at_once: int) -> Tensor:
+    """Features `[N, 2048]` of uint8 `[N, H, W, 3]`, `at_once` in a pass; the network itself enlarges to 299 x 299."""
     device, parts = next(model.parameters()).device, []
     with torch.inference_mode(), progress(len(images), "img", label="Inception") as bar:
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            block = torch.from_numpy(np.array(images[start : start + IMAGES_AT_ONCE])).permute(0, 3, 1, 2)
+        for start in range(0, len(images), at_once):
+            block = torch.from_numpy(np.array(images[start : start + at_once])).permute(0, 3, 1, 2)
             parts.append(model(block.to(device))[0].cpu())
             bar.update(len(block))
     return torch.cat(parts)

@@ -19,8 +19,8 @@ from stages.kit.errors import StageError
 from stages.kit.progress import progress
 from stages.shared.images import image_set, open_alike, read_index
 
-IMAGES_AT_ONCE = 512
-"""Images in memory at once, with their features."""
+BATCHES = 4
+"""Batches of the network in memory at once, with their features."""
 
 
 class Sets(NamedTuple):
@@ -60,29 +60,29 @@ def open_sets(samples: Path, images: Path, neighbourhood: int, seed: int) -> Set
     return Sets(arrays, tables, np.sort(order[:measured]), np.sort(order[measured:]))
 
 
-def features_of(model: lpips.LPIPS, images: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
-    """`pooled_features` of uint8 `[N, H, W, 3]`, or of some of its `rows`, on the CPU: `[n, D]`."""
+def features_of(model: lpips.LPIPS, at_once: int, images: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
+    """`pooled_features` of uint8 `[N, H, W, 3]`, or of `rows` of it, `at_once` in a pass, on the CPU: `[n, D]`."""
     rows, parts = np.arange(len(images)) if rows is None else rows, []
     with progress(len(rows), "img", label="features") as bar:
-        for block in blocks_of(rows):
-            parts.append(pooled_features(model, to_model_range(images[block])).cpu())
+        for block in blocks_of(rows, BATCHES * at_once):
+            parts.append(pooled_features(model, to_model_range(images[block]), at_once).cpu())
             bar.update(len(block))
     return torch.cat(parts)
 
 
-def diversity_of(model: lpips.LPIPS, images: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
-    """The mean LPIPS of all pairs of uint8 `[N, H, W, 3]`, or of some of its `rows`."""
+def diversity_of(model: lpips.LPIPS, at_once: int, images: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
+    """The mean LPIPS of all pairs of uint8 `[N, H, W, 3]`, or of some of its `rows`, `at_once` in a pass."""
     rows = np.arange(len(images)) if rows is None else rows
     with progress(2 * len(rows), "img", label="diversity") as bar:
 
         def embedded() -> Iterator[Tensor]:
-            for block in blocks_of(rows):
-                yield embed(model, to_model_range(images[block])).cpu()
+            for block in blocks_of(rows, BATCHES * at_once):
+                yield embed(model, to_model_range(images[block]), at_once).cpu()
                 bar.update(len(block))
 
         return mean_pairwise(distance_sums(embedded))
 
 
-def blocks_of(rows: np.ndarray) -> list[np.ndarray]:
-    """`rows` in parts of `IMAGES_AT_ONCE`."""
-    return [rows[first : first + IMAGES_AT_ONCE] for first in range(0, len(rows), IMAGES_AT_ONCE)]
+def blocks_of(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """`rows` in parts of `size`."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -19,9 +19,6 @@ from stages.kit.params import Params
 from stages.kit.progress import progress
 from stages.shared.model import Model, Sampling, sampling
 
-IMAGES_AT_ONCE = 64
-"""Images sampled at once."""
-
 ITERATIONS = 2
 """Of each step of the inversion: with 2 the default model's x_T has the norm of noise, from 3 on it is longer."""
 
@@ -120,7 +117,7 @@ def inverted(model: Model, ddim: Sampling, images: Tensor) -> Tensor:
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
             bar.update(len(xt))
 
-        parts = images.split(IMAGES_AT_ONCE)
+        parts = images.split(model.at_once)
         return torch.cat([invert(predict, part, model.schedule, timesteps, ITERATIONS, on_step) for part in parts])
 
 
@@ -138,7 +135,7 @@ def decoded(
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
             bar.update(len(xt))
 
-        for xt, numbers in zip(noises.flatten(0, 1).split(IMAGES_AT_ONCE), ids.split(IMAGES_AT_ONCE), strict=True):
+        for xt, numbers in zip(noises.flatten(0, 1).split(model.at_once), ids.split(model.at_once), strict=True):
             noise = ImageNoise(seed, "interpolate: steps", numbers.tolist(), model.shape, xt.device)
             images.append(to_uint8(model.sample(how, xt, noise, on_step, start=start)))
     return Drawn(noises, np.concatenate(images).reshape(pairs, frames, *images[0].shape[1:]))

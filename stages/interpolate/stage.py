@@ -13,7 +13,7 @@ from torch import Tensor
 from ddpm.evaluation.estimates import mean
 from ddpm.evaluation.neighbours import nearest
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
-from ddpm.evaluation.perceptual import Metric, load_lpips
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
 from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_noises
@@ -21,6 +21,7 @@ from stages.kit.device import setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
+from stages.kit.runtime import RuntimeConfig
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.images import image_set, open_images, require_one_preprocessing
@@ -60,7 +61,8 @@ def main(
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
     preprocessing = {weights: model.preprocessing}
-    real = open_real(backbone, images, preprocessing, config, device)
+    at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
+    real = open_real(backbone, images, preprocessing, config, device, at_once)
     noise = between_noises(model, params, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
@@ -94,8 +96,9 @@ def open_real(
     model: Mapping[Path, str],
     config: InterpolateConfig,
     device: torch.device,
+    at_once: int,
 ) -> Real | None:
-    """What is measured with; `model` has the preprocessing of the images that it draws.
+    """What is measured with; `model` has the preprocessing of the images that it draws, LPIPS takes so many `at_once`.
 
     Raises:
         StageError: one of the paths is missing, what they name doesn't belong together, or is too little.
@@ -112,7 +115,7 @@ def open_real(
         most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"
         raise StageError(f"params.yaml: interpolate.pairs = {config.pairs}: must be from 2 to {most}")
     tensors, metadata = read_safetensors(backbone)
-    metric = Metric(load_lpips(tensors, metadata["net"]).to(device))
+    metric = Metric(load_lpips(tensors, metadata["net"]).to(device), at_once=at_once)
     chosen = numpy_stream(config.seed, "interpolate: held-out").permutation(len(unseen.array))[:wanted]
     return Real(metric, seen.array, unseen.array[chosen])
 

@@ -17,6 +17,7 @@ from ddpm.config import ConfigError, parse
 from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root
 from stages.kit.launch import first_process
+from stages.kit.memory import advice, out_of_memory
 from stages.kit.params import read_value
 
 
@@ -36,10 +37,10 @@ def run(module: str, main: Callable[..., str]) -> None:
     started = time.monotonic()
     try:
         made = main(**_arguments(main, config, fields, given))
-    except (StageError, ConfigError, OSError) as error:
-        sys.exit(without_credentials(f"{name}: error: {error}"))
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command starts it again" if first_process() else 1)
+    except Exception as error:
+        sys.exit(f"{name}: error: {_said(name, error)}")
     if first_process():
         seconds = time.monotonic() - started
         # What was made stands, also where nobody reads the line or nothing can be logged.
@@ -49,6 +50,15 @@ def run(module: str, main: Callable[..., str]) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would fail to write it once more at its end
         with suppress(OSError):
             _log(name, seconds)
+
+
+def _said(name: str, error: Exception) -> str:
+    """What a user can mend, in one line; what they can't is raised again."""
+    if out_of_memory(error):
+        return advice(name, error)
+    if isinstance(error, StageError | ConfigError | OSError):
+        return without_credentials(str(error))
+    raise error
 
 
 def _changes(main: Callable[..., str]) -> tuple[type | None, str]:

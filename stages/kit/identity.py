@@ -3,12 +3,14 @@
 import ast
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from stages.kit.files import digest
 
 PLUMBING = ("stages.kit.", "ddpm.config")
 """Modules that can't change an output: they are no dependency in `dvc.yaml`, and no part of what a state belongs to."""
@@ -44,6 +46,19 @@ class _Computing(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST | None:
         return None if node.name.endswith("Error") else self.generic_visit(node)
+
+
+def run_of(
+    settings: Mapping[str, Any], device: torch.device, precision: torch.dtype, inputs: Sequence[Path]
+) -> dict[str, Any]:
+    """What the bytes of a computation on these files depend on."""
+    platform = {**platform_of(device), "precision": str(precision)}
+    return {
+        "inputs": [digest(file) for file in inputs],
+        "settings": dict(settings),
+        "code": code_digests(),
+        "platform": platform,
+    }
 
 
 def platform_of(device: torch.device) -> dict[str, Any]:

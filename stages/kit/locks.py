@@ -28,8 +28,8 @@ Release = Callable[[], None]
 
 
 @contextmanager
-def locked(path: Path, said_by: str, doing: str) -> Iterator[None]:
-    """Hold the lock file `path`, which is removed at the end.
+def locked(path: Path, said_by: str, doing: str, waiting: Callable[[], object] = lambda: None) -> Iterator[bool]:
+    """Hold the lock file `path`, which is removed at the end; true where another process held it before.
 
     While another process holds it, wait, and say once for whom; Ctrl-C ends the waiting.
 
@@ -37,6 +37,7 @@ def locked(path: Path, said_by: str, doing: str) -> Iterator[None]:
         path: the lock file; its folder is made.
         said_by: what the line on stderr begins with.
         doing: what the holder does, such as "training the same run".
+        waiting: called again and again while another process holds the lock.
 
     Raises:
         OSError: the file can't be created.
@@ -46,9 +47,10 @@ def locked(path: Path, said_by: str, doing: str) -> Iterator[None]:
         if not said:
             print(f"{said_by}: waits for {lock.holder()}, which is {doing} ({path})", file=sys.stderr)
             said = True
+        waiting()
         time.sleep(POLL)
     try:
-        yield
+        yield said
     finally:
         release()
 

@@ -18,13 +18,23 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RuntimeConfig:
-    """How this machine computes. No output depends on it, but for rounding; no stage runs again for it."""
+    """How this machine computes. No output depends on it, but for rounding; no stage runs again for it.
+
+    `batch_images` are taken through a network at once where nothing is trained; empty: 64, for LPIPS 128. `workers` are
+    processes that draw, decode and resize; empty: one for each core.
+    """
 
     device: str
     threads: PositiveInt
     portable: bool
     compile: bool
     save_every_seconds: NonNegativeFloat
+    batch_images: PositiveInt | None
+    workers: PositiveInt | None
+
+    def at_once(self, usual: int) -> int:
+        """Images in a network at once: `batch_images`, or as many as is `usual`."""
+        return self.batch_images or usual
 
 
 def portable_variables(machine: str, cpuinfo: str) -> Mapping[str, str]:

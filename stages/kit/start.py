@@ -20,5 +20,11 @@ def start(stage: str, *, shared: bool = False) -> None:
         except (StageError, ConfigError, OSError) as error:
             sys.exit(without_credentials(f"{stage}: error: {error}"))
     # Only now, because this loads torch.
-    command = importlib.import_module("stages.kit.command")
-    command.run(f"stages.{stage}", importlib.import_module(f"stages.{stage}.stage").main)
+    try:
+        command = importlib.import_module("stages.kit.command")
+        main = importlib.import_module(f"stages.{stage}.stage").main
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error):
+            raise
+        sys.exit(f"{stage}: error: out of memory before it began: torch alone takes 3 GB of address space (ulimit -v)")
+    command.run(f"stages.{stage}", main)

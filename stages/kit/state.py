@@ -24,11 +24,15 @@ from stages.kit.errors import StageError
 from stages.kit.files import replacing, write_text
 from stages.kit.launch import first_process
 from stages.kit.locks import Lock, locked
+from stages.kit.memory import out_of_memory
 from stages.kit.processes import together
 from stages.kit.resume import DAMAGED, Candidate, beginning_anew, described, say, state_to_continue
 
 KEEP = 3
 """How many finished runs' states are kept, and how many unfinished ones without a line about them."""
+
+WANTED = "wanted"
+"""The file in a run's folder by which another process says that it waits for the folder."""
 
 
 class Saved(NamedTuple):
@@ -78,7 +82,7 @@ class WorkingState:
             self._mixed = "; ".join(filter(None, mixed))
             return Saved(state, described(file.parent)["epochs"], self._mixed)
         except DAMAGED as error:
-            if "allocate" in str(error):  # no damage, but too little memory
+            if out_of_memory(error):  # no damage
                 raise
             raise beginning_anew(file, error) from None
 
@@ -153,7 +157,6 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
         with together():
             if first_process():
                 (folder / "finished").unlink(missing_ok=True)
-                _count_unfinished(folder)
                 source = state_to_continue(folder, run, lent_steps)
         working = WorkingState(folder, source)
         try:
@@ -161,17 +164,29 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
             working.wait()
         finally:
             working.close()
-        if first_process():
-            with suppress(OSError):  # the run has succeeded, and doesn't fail any more
-                (folder / "finished").touch()
-                _prune(root)
+        _finish(folder)
 
 
 @contextmanager
-def run_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]:
+def parts_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]:
+    """`run_folder` for parts of a result. At the end they are removed, unless another process has waited for them.
+
+    It takes what it finds and need not compute again. Then the folder stays as that of a finished run.
+    """
+    with run_folder(root, run, doing, anew=True) as folder:
+        yield folder
+        if (folder / WANTED).exists():
+            _finish(folder)
+        elif first_process():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = False) -> Iterator[Path]:
     """The folder under `root` of the run that `run` describes, for this process alone.
 
-    While another process, `doing` the same, has it, wait and say so.
+    While another process, `doing` the same, has it, wait and say so. With `anew`, and without waiting, the folder of a
+    finished run is emptied: whoever waited for it has ended.
 
     Raises:
         StageError: nothing can be written there.
@@ -181,7 +196,10 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]
         with together():
             if first_process():
                 try:
-                    held.enter_context(locked(folder / "lock", root.name, doing))
+                    waited = held.enter_context(locked(folder / "lock", root.name, doing, (folder / WANTED).touch))
+                    if anew and not waited and (folder / "finished").exists():
+                        _empty(folder)
+                    _count_unfinished(folder)
                     write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
                 except OSError as error:
                     raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
@@ -190,11 +208,28 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Path]
 
 def _count_unfinished(own: Path) -> None:
     """Say how much the states of other unfinished runs take, where there are more than `KEEP`."""
-    files = [file for file in own.parent.glob("*/state.pt") if file.parent != own]
-    sizes = [file.stat().st_size for file in files if not file.with_name("finished").exists()]
+    folders = [each for each in own.parent.iterdir() if each != own and not (each / "finished").exists()]
+    sizes = list(filter(None, (sum(file.stat().st_size for file in kept(each)) for each in folders)))
     if len(sizes) > KEEP:
         size = f"{sum(sizes) / 1e9:.2g} GB"
         say(own, f"{own.parent} keeps {len(sizes)} other unfinished runs, {size}; remove the folders you don't need")
+
+
+def kept(folder: Path) -> list[Path]:
+    """The files of a run's folder without those that only describe it."""
+    return [file for file in folder.glob("*") if file.suffix in (".pt", ".npy", ".npz")]
+
+
+def _empty(folder: Path) -> None:
+    for file in [folder / "finished", folder / WANTED, *kept(folder)]:
+        file.unlink(missing_ok=True)
+
+
+def _finish(folder: Path) -> None:
+    if first_process():
+        with suppress(OSError):  # the run has succeeded, and doesn't fail any more
+            (folder / "finished").touch()
+            _prune(folder.parent)
 
 
 def _prune(root: Path) -> None:

@@ -14,6 +14,9 @@ from typing import TypeVar
 import torch
 
 from stages.kit.errors import StageError
+from stages.kit.memory import lower
+from stages.kit.params import read_params
+from stages.kit.runtime import RuntimeConfig
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,24 +27,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers() -> int:
+    """How many processes `runtime.workers` asks for."""
+    return read_params().section(RuntimeConfig, "runtime").workers or cores()
+
+
 def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Yield `function(task)` for each task, computed by as many processes as there are cores.
+    """Yield `function(task)` for each task, computed by `workers()` processes.
 
     Few results wait at a time, so that memory doesn't grow with the number of tasks.
 
     Raises:
         StageError: a process was killed, most likely for want of memory.
     """
-    remaining = iter(tasks)
+    remaining, processes = iter(tasks), workers()
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(cores(), initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(processes, initializer=_start_worker) as pool:
         try:
-            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * cores()))
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * processes))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
         except BrokenProcessPool:
-            raise StageError("a worker process was killed, perhaps for want of memory") from None
+            raise StageError(f"a worker process was killed, perhaps for want of memory{lower('fetch')}") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -28,9 +28,6 @@ from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import Model, load_model, model_sampling
 
-IMAGES_AT_ONCE = 64
-"""Images of one forward pass."""
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LikelihoodConfig:
@@ -63,10 +60,10 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     bound, runs = VariationalBound(model.schedule, how.variance), noise_levels(model.schedule, config.bins)
     found, priors = [], []
     with progress(len(rows) * len(runs) * config.draws, "eval", label="held-out images") as bar:
-        for start in range(0, len(rows), IMAGES_AT_ONCE):
-            ids = rows[start : start + IMAGES_AT_ONCE].tolist()
+        for start in range(0, len(rows), model.at_once):
+            ids = rows[start : start + model.at_once].tolist()
             x0 = to_model_range(opened.array[ids]).to(device)
-            label = None if labels is None else torch.from_numpy(labels[start : start + IMAGES_AT_ONCE]).to(device)
+            label = None if labels is None else torch.from_numpy(labels[start : start + model.at_once]).to(device)
             denoise = denoiser(model, label, clip=how.clip, seen=bar.update)
             generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
             noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,24 @@ import torch
 from ddpm.evaluation.copies import copy_distances, p_values, threshold
 from ddpm.evaluation.estimates import proportion
 from ddpm.evaluation.neighbours import OnBlock, nearest, take
-from ddpm.evaluation.perceptual import Metric, load_lpips
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
+from stages.kit.files import repository_root
+from stages.kit.identity import run_of
 from stages.kit.launch import first_process
 from stages.kit.params import read_params
+from stages.kit.parts import Parts
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
+from stages.kit.runtime import RuntimeConfig
+from stages.kit.state import parts_folder
 from stages.rank.figures import histogram_figure, selections_figure
 from stages.rank.sets import Sets, open_sets
 from stages.rank.yardsticks import best_of_batches, between_batches, spread, with_interval
 from stages.shared.figures import save_figure
 from stages.shared.formats import read_safetensors, write_csv, write_json
+from stages.shared.images import DUPLICATES, image_set
 from stages.shared.ranking import RankConfig
 
 SETS = ("samples", "held_out", "left_out")
@@ -42,49 +48,73 @@ def main(
     are distributed, for `dvc plots`. In the folder FIGURES, `best.png` shows the best samples beside what they are
     near, `selections.png` two other selections, `nearest.svg` the distances.
     """
-    figure = figures / "best.png"
     params = read_params()
     config = params.section(RankConfig, "rank")
     with distributed():
         with together():
             tensors, metadata = read_safetensors(backbone)
             device = setup(params)
-            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size)
+            at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
+            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size, at_once)
             sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
         announce("rank", device, torch.float32)
-        table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
-        ranked = ranked_samples(metric, sets, table, config.flips)
+        inputs = [backbone, images / DUPLICATES, *image_set(samples, "samples")]
+        inputs += [*image_set(images, "train"), *image_set(images, "val")]
+        run = run_of({**asdict(config), "at_once": at_once}, device, torch.float32, inputs)
+        with parts_folder(repository_root() / ".cache" / "rank", run, "ranking the same samples") as folder:
+            table = with_tests(compare(metric, sets, config.flips, Parts(folder)), config.flag_rate)
+            ranked = ranked_samples(metric, sets, table, config.flips, Parts(folder, "held_out_"))
+            if first_process():
+                batches = between_batches(
+                    metric, sets.train, len(sets.samples), config.batches, config.seed, Parts(folder, "batches_")
+                )
+                publish(Paths(neighbours, details, distances, figures), config, sets, table, ranked, batches)
+    best = ranked["distance"].head(config.best)
+    return (
+        f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {details}; see {figures / 'best.png'}"
+    )
+
+
+class Paths(NamedTuple):
+    """Where the results go."""
+
+    neighbours: Path
+    details: Path
+    distances: Path
+    figures: Path
+
+
+def publish(
+    paths: Paths, config: RankConfig, sets: Sets, table: pd.DataFrame, ranked: pd.DataFrame, batches: np.ndarray
+) -> None:
+    """Write tables, numbers and figures."""
     chosen = selections(ranked, config.best)
-    best = chosen["best"]["distance"]
-    if first_process():
-        batches = between_batches(metric, sets.train, len(sets.samples), config.batches, config.seed)
-        groups = by_set(table, "distance") | {"batches": batches.ravel()}
-        found = summary(table, chosen, groups, config.flag_rate) | {
-            "batch_means": spread(batches.mean(axis=1)),
-            "best_of_held_out": best_of_batches(groups["held_out"], len(sets.samples), config.best, config.seed),
-        }
-        size = config.input_size or sets.samples.shape[1]
-        write_csv(neighbours, ranked.round(6))
-        write_csv(distances, distributions(by_set(table, "distance")).round(6))
-        write_json(details, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
-        save_figure(figure, selections_figure({"best": chosen.pop("best")}, sets, config.best))
-        save_figure(figures / "selections.png", selections_figure(chosen, sets, config.best))
-        copies = by_set(table, "copy_distance")
-        save_figure(figures / "nearest.svg", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
-    return f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {details}; see {figure}"
+    groups = by_set(table, "distance") | {"batches": batches.ravel()}
+    found = summary(table, chosen, groups, config.flag_rate) | {
+        "batch_means": spread(batches.mean(axis=1)),
+        "best_of_held_out": best_of_batches(groups["held_out"], len(sets.samples), config.best, config.seed),
+    }
+    size = config.input_size or sets.samples.shape[1]
+    write_csv(paths.neighbours, ranked.round(6))
+    write_csv(paths.distances, distributions(by_set(table, "distance")).round(6))
+    write_json(paths.details, {"lpips": {"net": config.net, "input_size": size, "flips": config.flips}, **found})
+    save_figure(paths.figures / "best.png", selections_figure({"best": chosen.pop("best")}, sets, config.best))
+    save_figure(paths.figures / "selections.png", selections_figure(chosen, sets, config.best))
+    copies = by_set(table, "copy_distance")
+    save_figure(paths.figures / "nearest.svg", histogram_figure(groups, copies, config.best, found["copies"]["limit"]))
 
 
-def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
+def compare(metric: Metric, sets: Sets, flips: bool, parts: Parts) -> pd.DataFrame:
     """A row for each sample, held-out image and training image that is left out: what it is near in training."""
-    parts = sets.samples, sets.val[sets.held_out], take(sets.train, sets.left_out)
-    images = np.concatenate(parts)
+    compared = sets.samples, sets.val[sets.held_out], take(sets.train, sets.left_out)
+    images = np.concatenate(compared)
     itself = np.full(len(images), -1)
     itself[-len(sets.left_out) :] = sets.left_out
     k = min(CANDIDATES, len(sets.train) - 1)
     with bar("training images") as on_block:
-        found = nearest(metric, images, sets.train, k, mirror=flips, left_out=itself, on_block=on_block)
+        found = nearest(metric, images, sets.train, k, mirror=flips, left_out=itself, on_block=on_block, store=parts)
     copies = copy_distances(images, sets.train, found.rows)
     original = copies.argmin(axis=1)
     # The second is no near duplicate of the first; where all are, it is the last.
@@ -93,7 +123,7 @@ def compare(metric: Metric, sets: Sets, flips: bool) -> pd.DataFrame:
     image = np.arange(len(images))
     table = pd.DataFrame(
         {
-            "set": np.repeat(SETS, [len(part) for part in parts]),
+            "set": np.repeat(SETS, [len(part) for part in compared]),
             "distance": found.distances[:, 0].astype(float),
             "neighbour": found.rows[:, 0],
             "mirrored": found.mirrored[:, 0].astype(int),
@@ -133,10 +163,11 @@ def distributions(distances: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def ranked_samples(metric: Metric, sets: Sets, table: pd.DataFrame, flips: bool) -> pd.DataFrame:
+def ranked_samples(metric: Metric, sets: Sets, table: pd.DataFrame, flips: bool, parts: Parts) -> pd.DataFrame:
     """The samples in the order of their distances, each with the nearest held-out image as well."""
     with bar("held-out images") as on_block:
-        unseen = nearest(metric, sets.samples, sets.val[sets.held_out], 1, mirror=flips, on_block=on_block)
+        held_out = sets.val[sets.held_out]
+        unseen = nearest(metric, sets.samples, held_out, 1, mirror=flips, on_block=on_block, store=parts)
     ranked = table[table["set"] == "samples"].drop(columns="set")
     ranked.insert(0, "sample", np.arange(len(ranked)))
     ranked = ranked.assign(

@@ -10,11 +10,14 @@ from ddpm.evaluation.neighbours import take
 from ddpm.evaluation.perceptual import Metric
 from ddpm.images import Images
 from ddpm.rng import numpy_stream
+from stages.kit.parts import Parts
 from stages.kit.progress import progress
 
 
-def between_batches(metric: Metric, images: Images, size: int, count: int, seed: int) -> np.ndarray:
+def between_batches(metric: Metric, images: Images, size: int, count: int, seed: int, parts: Parts) -> np.ndarray:
     """LPIPS between batches of real images, the report's yardstick: image i of a batch to image i of another.
+
+    What a pair of batches gives is kept in `parts`.
 
     Returns:
         `[count, size]` for `count` pairs of batches, each of `size` images, or of half of all if these are fewer. The
@@ -24,9 +27,14 @@ def between_batches(metric: Metric, images: Images, size: int, count: int, seed:
     with progress(count * size, "pair", label="batches") as bar:
         for number in range(count):
             rows = numpy_stream(seed, "rank: batches", number).permutation(len(images))[: 2 * size]
-            found.append(metric.pair_distances(take(images, rows[:size]), take(images, rows[size:])))
+
+            def distances(rows: np.ndarray = rows) -> dict[str, np.ndarray]:
+                a, b = take(images, rows[:size]), take(images, rows[size:])
+                return {"distances": metric.pair_distances(a, b).numpy()}
+
+            found.append(parts.kept(str(number), distances)["distances"])
             bar.update(size)
-    return torch.stack(found).numpy()
+    return np.stack(found)
 
 
 def best_of_batches(distances: np.ndarray, size: int, best: int, seed: int) -> dict[str, Any]:

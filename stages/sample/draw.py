@@ -26,9 +26,6 @@ from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
 from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
 
-CHUNK_IMAGES = 64
-"""Images sampled at once and kept in one file. Which process draws a chunk changes no byte of it."""
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -82,6 +79,7 @@ def prepare(weights: Path, params: Params) -> Drawing:
             "seed": config.seed,
             "category": config.category,
             "labels": config.labels,
+            "at_once": model.at_once,
         },
         "code": code_digests(),
         "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
@@ -111,9 +109,12 @@ def require_classes(model: Model, config: SampleConfig) -> None:
 
 
 def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
-    """Draw the images that `folder` lacks, each process some of them; return the files of all chunks, in order."""
-    count = drawing.config.count
-    ranges = (range(first, min(first + CHUNK_IMAGES, count)) for first in range(0, count, CHUNK_IMAGES))
+    """Draw the images that `folder` lacks, each process some of them; return the files of all chunks, in order.
+
+    A chunk is what the network takes at once. Which process draws it changes no byte of it.
+    """
+    count, at_once = drawing.config.count, drawing.model.at_once
+    ranges = (range(first, min(first + at_once, count)) for first in range(0, count, at_once))
     chunks = {folder / f"{ids.start}-{ids.stop}.npy": ids for ids in ranges}
     missing = from_first([file for file in chunks if not file.exists()])
     if first_process() and len(missing) < len(chunks):

@@ -1,7 +1,6 @@
 """Stage `sample`: weights to images, and the forward and the reverse process as figures."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,7 +21,7 @@ from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
-from stages.kit.state import run_folder
+from stages.kit.state import parts_folder
 from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
@@ -64,14 +63,13 @@ def main(
             real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"
-        with run_folder(root, drawing.identity, "drawing the same images") as folder:
+        with parts_folder(root, drawing.identity, "drawing the same images") as folder:
             chunks = draw_chunks(drawing, folder)
             if first_process():
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
                 write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
                 show_processes(drawing, real, figures / "processes.png", samples / "reverse.safetensors")
-                shutil.rmtree(folder, ignore_errors=True)  # another that waits for it may look into it
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
 
@@ -145,14 +143,22 @@ def forward_rows(real: Shown, steps: Sequence[int], schedule: NoiseSchedule, see
 
 
 def watch(drawing: Drawing, steps: set[int]) -> Seen:
-    """What is seen at `steps`."""
-    seen = {}
+    """What is seen at `steps`, with no more images at once than the network takes."""
+    parts, at_once = [], drawing.model.at_once
     with progress(ROWS * drawing.how.sampler.evaluations, "eval", label="reverse process") as bar:
+        for first in range(0, ROWS, at_once):
+            parts.append(watch_some(drawing, range(first, min(first + at_once, ROWS)), steps, bar.update))
+    return {t: np.concatenate([part[t] for part in parts], axis=1) for t in parts[0]}
 
-        def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
-            bar.update(ROWS)
-            if t in steps:
-                seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
 
-        drawn = drawing.images(range(ROWS), on_step)
+def watch_some(drawing: Drawing, ids: Sequence[int], steps: set[int], seen_by: Callable[[int], object]) -> Seen:
+    """The same of the images of these numbers."""
+    seen = {}
+
+    def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
+        seen_by(len(ids))
+        if t in steps:
+            seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
+
+    drawn = drawing.images(ids, on_step)
     return {**seen, -1: np.stack([drawn, drawn])}

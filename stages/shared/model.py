@@ -20,7 +20,11 @@ from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
+from stages.kit.runtime import RuntimeConfig
 from stages.shared.formats import read_safetensors
+
+IMAGES_AT_ONCE = 64
+"""Images of one pass of the network where `runtime.batch_images` is empty."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -87,6 +91,7 @@ class Model:
     """What `train` wrote, ready to sample from.
 
     `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
+    `at_once` is how many images one pass of the network should have: another number rounds differently.
     """
 
     network: UNet
@@ -95,6 +100,7 @@ class Model:
     preprocessing: str
     classes: list[str]
     class_counts: list[int]
+    at_once: int
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -172,4 +178,5 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
         preprocessing=settings["image_recipe"],
         classes=settings["classes"],
         class_counts=settings.get("class_counts", []),
+        at_once=params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE),
     )

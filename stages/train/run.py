@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ddpm.networks.unet import UNet
 from ddpm.processes import any_process
@@ -97,24 +96,20 @@ def fit(trainer: Trainer, state: TrainState, working: WorkingState, save_every_s
 
 @contextmanager
 def explained(job: Job, working: WorkingState) -> Iterator[None]:
-    """Say in one line what to do about a diverging run, too little memory, or a network that torch can't compile.
+    """Say in one line what to do about a diverging run, or a network that torch can't compile.
 
     Raises:
-        StageError: one of the three.
+        StageError: one of the two.
     """
     try:
         yield
     except DivergedError as error:  # in every process
         fail_together(diverged(error, job, working))
-    except (MemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = str(error).splitlines()[0]
             raise StageError(f"torch can't compile the network: {reason}; set runtime.compile to false") from None
-        if not out_of_memory(error):
-            raise
-        images, config = len(job.trainer.micro_batches[0]), job.trainer.config
-        present = config.micro_batch_images or f"empty, which is all {images}"
-        raise StageError(f"out of memory: lower train.micro_batch_images, now {present}") from None
+        raise
 
 
 def diverged(error: DivergedError, job: Job, working: WorkingState) -> str:
@@ -127,8 +122,3 @@ def diverged(error: DivergedError, job: Job, working: WorkingState) -> str:
         f"{error}, of training images {images}, ...: the run diverges; "
         f"last good state: {good}; lower {rate}, now {job.trainer.recipe.learning_rate:g}"
     )
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether the device or the CPU has too little memory; torch has no type for the second."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -141,7 +141,7 @@ def test_inception_s_weights_lie_in_the_checkout_and_give_its_features(
     accept(monkeypatch, tmp_path / "weights.pth")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir("/")
-    found = inception_features(load_inception(Path("weights.pth"), torch.device("cpu")), churches()[:2])
+    found = inception_features(load_inception(Path("weights.pth"), torch.device("cpu")), churches()[:2], 2)
     assert found.shape == (2, DIMENSIONS)
     assert torch.equal(found, network(torch.from_numpy(churches()[:2]).permute(0, 3, 1, 2))[0])
 

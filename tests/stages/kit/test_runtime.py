@@ -15,7 +15,9 @@ OLD = "processor\t: 0\nflags\t\t: fpu sse4_2 avx\n"
 NEW = "processor\t: 0\nflags\t\t: fpu sse4_2 avx avx2 avx512f\n"
 SHOW = """
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
-set_arithmetic(RuntimeConfig(device="cpu", threads=1, portable={portable}, compile=False, save_every_seconds=1))
+from stages.kit.params import read_params
+runtime = read_params({{"runtime": {{"portable": {portable}}}}}).section(RuntimeConfig, "runtime")
+set_arithmetic(runtime)
 import torch
 from ddpm.networks.precision import autocast_dtype
 print(torch.backends.cpu.get_cpu_capability(), autocast_dtype("auto", torch.device("cpu")))

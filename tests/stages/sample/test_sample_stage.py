@@ -213,6 +213,22 @@ def test_two_processes_draw_what_one_draws(samplers: Samplers, folder: Path) -> 
     assert list(table["category"][:4]) == [*CLASSES, "tower"]
 
 
+def test_fewer_images_at_once_are_the_same_to_a_level(
+    samplers: Samplers, folder: Path, write_params: WriteParams
+) -> None:
+    assert samplers.run("usual")[0] == 0
+    write_params({**SMALL, "runtime.batch_images": 3})
+    process = samplers.start("few")
+    samplers.wait_for_a_chunk(process)
+    assert "0-3.npy" in {chunk.name for chunk in samplers.kept()}
+    process.join()
+    assert process.exitcode == 0
+    for name in ("samples.npy", "reverse.safetensors"):
+        assert (folder / "few" / name).stat().st_size == (folder / "usual" / name).stat().st_size
+    few, usual = (np.load(folder / out / "samples.npy").astype(int) for out in ("few", "usual"))
+    assert np.abs(few - usual).max() <= 1
+
+
 def test_killed_and_started_again_draws_what_is_missing(samplers: Samplers, folder: Path) -> None:
     assert samplers.run("whole", "--steps", "20")[0] == 0
     process = samplers.start("killed", "--steps", "20")
@@ -244,6 +260,7 @@ def test_a_second_process_that_draws_the_same_waits(samplers: Samplers, folder: 
         assert process.exitcode == 0
     assert f"sample: waits for process {first.pid} on " in said.read_text()
     assert "which is drawing the same images (" in said.read_text()
+    assert "sample: continues: 200 of 200 images are drawn\n" in said.read_text(), "the second took those of the first"
     assert outputs(folder / "second") == outputs(folder / "first")
 
 
