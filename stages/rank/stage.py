@@ -54,14 +54,16 @@ def main(
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
         announce("rank", device, torch.float32)
-        table = with_tests(compare(metric, sets, config.flips), config.flag_rate)
+        # Held-out images that have originals tell no copy from what is new: none is flagged.
+        rate = 0.0 if sets.repeated else config.flag_rate
+        table = with_tests(compare(metric, sets, config.flips), rate)
         ranked = ranked_samples(metric, sets, table, config.flips)
     chosen = selections(ranked, config.best)
     best = chosen["best"]["distance"]
     if first_process():
         batches = between_batches(metric, sets.train, len(sets.samples), config.batches, config.seed)
         groups = by_set(table, "distance") | {"batches": batches.ravel()}
-        found = summary(table, chosen, groups, config.flag_rate) | {
+        found = summary(table, chosen, groups, rate) | {
             "batch_means": spread(batches.mean(axis=1)),
             "best_of_held_out": best_of_batches(groups["held_out"], len(sets.samples), config.best, config.seed),
         }
