@@ -18,7 +18,7 @@ from ddpm.images import tile_grid
 from ddpm.pictures.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
 from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract.duplicates import RADIUS, drop, find_duplicates
-from stages.kit.enough import RANKED, require_enough
+from stages.kit.enough import RANKED, by_dvc, require_enough
 from stages.kit.errors import StageError
 from stages.kit.files import replacing, require_space
 from stages.kit.params import read_params
@@ -106,7 +106,8 @@ def main(*, lmdb: Path, factors: Path, images: Path, details: Path, figures: Pat
             "train": summary(seen, modes, config.size) | duplicate_counts(found),
             "val": summary(held_out, modes, config.size),
         }
-        require_enough(params, counts["train"]["images"], counts["val"]["images"])
+        if by_dvc():
+            require_enough(params, counts["train"]["images"], counts["val"]["images"])
         for name, table, index in (("train", seen, train.table), ("val", held_out, val.table)):
             write_csv(index, with_factors(table, factors, name))
         write_csv(images / DUPLICATES, found.drop(columns="row"))

@@ -24,8 +24,7 @@ def pictures(folder: Path, name: str) -> Iterator[tuple[bytes, bytes]]:
         StageError: no folder, or no picture; `name` is what an error calls it.
     """
     if not folder.is_dir():
-        reason = "not a folder" if folder.exists() else "no such folder"
-        raise StageError(f"{name}: {reason} (looked for {folder.resolve()})")
+        raise StageError(f"{name}: not a folder ({folder.resolve()})")
     counts = Counter[str]()
     total = sum(1 for _ in entries(folder))
     with progress(total, "files", label=name) as bar:

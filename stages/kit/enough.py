@@ -4,6 +4,8 @@ The numbers belong to later stages, whose parameters are no dependency of those 
 so it changes no output, and another value of theirs makes no images anew and trains no model.
 """
 
+import os
+
 from stages.kit.errors import StageError
 from stages.kit.params import Params
 
@@ -14,6 +16,11 @@ RANKED = 3
 def fewest(neighbourhood: int) -> int:
     """The fewest images of a set that `evaluate` can compare."""
     return max(neighbourhood, 2) + 1
+
+
+def by_dvc() -> bool:
+    """Whether this stage is run as one of the pipeline. By hand it takes what it can use."""
+    return "DVC_STAGE" in os.environ
 
 
 def require_enough(params: Params, train: int, held_out: int) -> None:

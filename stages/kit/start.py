@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ddpm.config import ConfigError
+from stages.kit.enough import by_dvc
 from stages.kit.errors import StageError, without_credentials
 from stages.kit.launch import in_group, launch
 from stages.kit.params import read_params
@@ -37,7 +38,7 @@ def start(stage: str, *, shared: bool = False) -> None:
     if not {"-h", "--help"} & set(sys.argv):
         try:
             set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
-            if stage in CHECKED and "DVC_STAGE" in os.environ and not in_group():
+            if stage in CHECKED and by_dvc() and not in_group():
                 check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])

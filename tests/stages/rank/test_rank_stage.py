@@ -176,5 +176,5 @@ def test_what_cannot_be_ranked_is_one_line(
 
 def test_too_few_images_are_refused(folder: Path) -> None:
     write_set(folder / "val", unseen()[:2])
-    with pytest.raises(StageError, match=r"val.npy: 2 images, near duplicates not counted; rank needs 3"):
+    with pytest.raises(StageError, match=r"val.npy: 2 images; rank needs 3"):
         rank.main(**options(folder, "out"))
