@@ -24,7 +24,8 @@ HEAD = """\
 
 Made by `python -m docs.generate` from the dataclasses that read `params.yaml` and the comments in it; a test compares.
 `dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. Whether parameters fit
-together, such as `attention` and `extract.size`, is checked by the stage that reads them.
+together, such as `attention` and `extract.size`, is checked by the stage that reads them; `dvc repro` asks
+`python -m tools.check` before it trains whether later stages will accept theirs.
 """
 
 
