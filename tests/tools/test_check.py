@@ -35,9 +35,9 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
     ("changes", "message"),
     [
         ({"models.tiny.sampling.steps": 1001}, r"sample\.steps = 1001: .* from 1 to diffusion\.steps = 1000"),
-        ({"sample.steps": 30, "diffusion.steps": 20}, r"sample\.steps = 30: .* diffusion\.steps = 20"),
-        ({"interpolate.steps": 30, "diffusion.steps": 20}, r"interpolate\.steps = 30: .* diffusion\.steps = 20"),
-        ({"diffusion.steps": 1}, r"diffusion\.steps = 1: .* at least 2"),
+        ({"sample.steps": 50, "diffusion.steps": 40}, r"sample\.steps = 50: .* diffusion\.steps = 40"),
+        ({"diffusion.steps": 40}, r"interpolate\.steps = 50: .* diffusion\.steps = 40"),
+        ({"diffusion.steps": 1, "diffusion.schedule": "cosine"}, r"diffusion\.steps = 1: .* at least 2"),
         ({"sample.sampler": "magic"}, r"sample\.sampler = \"magic\": input should be 'ancestral'"),
         ({"sample.threshold": 2.0}, r"sample .*threshold must be a quantile"),
         ({"sample.category": "tower"}, "the model knows no classes"),
