@@ -24,7 +24,8 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     try:
         # As JSON, because strict validation takes a JSON array for a tuple and nothing else for anything else.
-        return TypeAdapter(cls).validate_json(json.dumps(values, allow_nan=True))
+        # YAML has dates too: as text they are refused, or taken for the name that was meant.
+        return TypeAdapter(cls).validate_json(json.dumps(values, allow_nan=True, default=str))
     except ValidationError as error:
         raise ConfigError(_one_line(error, where)) from None
 

@@ -13,39 +13,19 @@ from typing import Any
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from ddpm.diffusion.schedule import DiffusionConfig
-from ddpm.networks.unet import UNetConfig
-from ddpm.training.recipe import Recipe, TrainConfig
-from stages.evaluate.stage import EvaluateConfig
-from stages.extract.stage import ExtractConfig
 from stages.fetch.stage import KINDS
-from stages.interpolate.methods import InterpolateConfig
 from stages.kit.params import Top, read_params
-from stages.kit.runtime import RuntimeConfig
-from stages.likelihood.stage import LikelihoodConfig
-from stages.shared.model import ModelSampling, SampleConfig
-from stages.shared.ranking import RankConfig
+from tools.check import MODEL, SECTIONS
 
 ROOT = Path(__file__).parents[1]
-MODEL = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
-SECTIONS = {
-    "extract": ExtractConfig,
-    "diffusion": DiffusionConfig,
-    "train": TrainConfig,
-    "sample": SampleConfig,
-    "interpolate": InterpolateConfig,
-    "rank": RankConfig,
-    "evaluate": EvaluateConfig,
-    "likelihood": LikelihoodConfig,
-    "runtime": RuntimeConfig,
-}
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 HEAD = """\
 # Parameters
 
 Made by `python -m docs.generate` from the dataclasses that read `params.yaml` and the comments in it; a test compares.
 `dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. Whether parameters fit
-together, such as `attention` and `extract.size`, is checked by the stage that reads them.
+together, such as `attention` and `extract.size`, is checked by the stage that reads them; `dvc repro` asks
+`python -m tools.check` before it trains whether later stages will accept theirs.
 """
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import kid, precision_recall
+from stages.kit.enough import fewest
 from stages.kit.parts import Parts
 
 SETS = ("samples", "real", "held_out")
@@ -59,8 +60,3 @@ def compare_categories(
                 each: compare(part[each], part["held_out"], neighbourhood, network) for each in SETS[:2]
             }
     return found
-
-
-def fewest(neighbourhood: int) -> int:
-    """The fewest images of a set that can be compared."""
-    return max(neighbourhood, 2) + 1

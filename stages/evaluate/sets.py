@@ -14,7 +14,7 @@ from ddpm.evaluation.estimates import Estimate, mean_pairwise
 from ddpm.evaluation.perceptual import distance_sums, embed, pooled_features
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
-from stages.evaluate.compare import fewest
+from stages.kit.enough import fewest
 from stages.kit.errors import StageError
 from stages.kit.progress import progress
 from stages.shared.images import image_set, open_alike, read_index

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from ddpm.images import tile_grid
 from ddpm.pictures.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
 from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract.duplicates import RADIUS, drop, find_duplicates
+from stages.kit.enough import RANKED, by_dvc, require_enough
 from stages.kit.errors import StageError
 from stages.kit.files import replacing, require_space
 from stages.kit.params import read_params
@@ -25,7 +26,7 @@ from stages.kit.progress import progress
 from stages.kit.workers import in_order
 from stages.shared.formats import write_csv, write_json, write_npy_header, write_png
 from stages.shared.images import DUPLICATES, image_set
-from stages.shared.lmdbs import count_records, key_text, lmdb_path, read_lmdb, split_lmdb
+from stages.shared.lmdbs import count_records, key_text, read_lmdb, split_lmdb, split_lmdbs
 
 RUN = 128
 """Records that a worker reads in one go, about."""
@@ -91,13 +92,7 @@ def main(*, lmdb: Path, factors: Path, images: Path, details: Path, figures: Pat
     train, val, figure = image_set(images, "train"), image_set(images, "val"), figures / "data.png"
     params = read_params()
     config = params.section(ExtractConfig, "extract")
-    lmdbs = {
-        split: [
-            Lmdb(lmdb_path(lmdb, category, split), category, label)
-            for label, category in enumerate(params.source().categories)
-        ]
-        for split in ("train", "val")
-    }
+    lmdbs = {split: lmdbs_of(lmdb, params.source().categories, split) for split in ("train", "val")}
     for source in lmdbs["train"] + lmdbs["val"]:
         count_records(source.path)  # what is missing is named before the work
     with replacing(train.array) as train_part, replacing(val.array) as val_part:
@@ -106,18 +101,46 @@ def main(*, lmdb: Path, factors: Path, images: Path, details: Path, figures: Pat
         found = find_duplicates(train_part, val_part, seen, held_out)
         if config.dedupe == "drop":
             seen = drop(train_part, seen, found)
-        for name, table, index in (("train", seen, train.table), ("val", held_out, val.table)):
-            write_csv(index, with_factors(table, factors, name))
-        write_csv(images / DUPLICATES, found.drop(columns="row"))
         modes = sorted({*seen["mode"], *held_out["mode"]} - {""})
         counts = {
             "train": summary(seen, modes, config.size) | duplicate_counts(found),
             "val": summary(held_out, modes, config.size),
         }
+        if by_dvc():
+            require_enough(params, counts["train"]["images"], counts["val"]["images"])
+        for name, table, index in (("train", seen, train.table), ("val", held_out, val.table)):
+            write_csv(index, with_factors(table, factors, name))
+        write_csv(images / DUPLICATES, found.drop(columns="row"))
         write_json(details, {**counts, "near_rms": RADIUS})
         write_png(figure, tile_grid(examples(train_part, seen), FIGURE_COLUMNS))
+    if config.dedupe == "keep":
+        say_repeated(found, counts["val"]["images"])
     used, bad, dropped = (sum(each[key] for each in counts.values()) for key in ("images", "bad", "dropped"))
     return f"{used:,} images in {images}, {bad} bad, {dropped} dropped, {len(found)} duplicates; see {figure}"
+
+
+def lmdbs_of(folder: Path, categories: Sequence[str], split: str) -> list[Lmdb]:
+    """Those of the categories that have images in the split.
+
+    Raises:
+        StageError: there is none.
+    """
+    labels = {category: label for label, category in enumerate(categories)}
+    found = [Lmdb(path, name, labels[name]) for name, path in split_lmdbs(folder, categories, split).items()]
+    if not found:
+        raise StageError(f"{folder}: no category has held-out images")
+    return found
+
+
+def say_repeated(found: pd.DataFrame, held_out: int) -> None:
+    """Say on standard error that next to no held-out image is new, as with frames of one video."""
+    repeated = found.loc[found["other_split"] == "val", ["other_category", "other_key"]].drop_duplicates()
+    if held_out - len(repeated) < RANKED:
+        print(
+            f"extract: {len(repeated)} of {held_out} held-out images are near duplicates of training images: "
+            "comparisons with them say little; put images from elsewhere into val",
+            file=sys.stderr,
+        )
 
 
 def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) -> pd.DataFrame:
@@ -142,8 +165,9 @@ def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) 
             bar.update(len(found))
         write_npy_header(file, images, config.size)
     table = _table(records, config.name)
+    parts = dict(iter(table.groupby("category")))
     for lmdb in lmdbs:
-        _check(table[table["category"] == lmdb.category], lmdb.path, config.max_bad_fraction)
+        _check(parts[lmdb.category], lmdb.path, config.max_bad_fraction)
     return table
 
 
@@ -211,13 +235,14 @@ def summary(table: pd.DataFrame, modes: list[str], size: int) -> dict[str, Any]:
     """Counts of one split; `n` is the number of records, whatever became of them."""
     statuses, encodings, stored = (Counter(table[column]) for column in ("status", "encoding", "mode"))
     used = table[table["status"] == "ok"]
+    images_of = Counter(used["category"])
     return {
         "n": len(table),
         "images": statuses["ok"],
         "bad": statuses["bad"],
         "dropped": statuses["duplicate"],
         "enlarged": int((used[["source_width", "source_height"]].min(axis=1) < size).sum()),
-        "images_of": {name: int((used["category"] == name).sum()) for name in table["category"].unique()},
+        "images_of": {name: images_of[name] for name in table["category"].unique()},
         "encoding": {name: encodings[name] for name in ENCODINGS},
         "mode": {name: stored[name] for name in modes},
     }
@@ -231,11 +256,12 @@ def duplicate_counts(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def examples(images: Path, table: pd.DataFrame) -> np.ndarray:
-    """The first images of each category, whole rows of the figure each where there are enough."""
-    categories = table["category"].unique()
-    each = max(1, FIGURE_IMAGES // FIGURE_COLUMNS // len(categories)) * FIGURE_COLUMNS
-    rows = [table.loc[(table["category"] == name) & (table["status"] == "ok"), "row"].head(each) for name in categories]
-    return np.load(images, mmap_mode="r")[np.concatenate(rows).astype(int)]
+    """The first images of each category, `FIGURE_IMAGES` at most: whole rows of the figure where there are enough."""
+    used = table[table["status"] == "ok"]
+    share = FIGURE_IMAGES // used["category"].nunique()
+    each = max(1, share // FIGURE_COLUMNS * FIGURE_COLUMNS or share)
+    rows = used.groupby("category", sort=False).head(each)["row"].head(FIGURE_IMAGES)
+    return np.load(images, mmap_mode="r")[rows.to_numpy(int)]
 
 
 def _check(table: pd.DataFrame, path: Path, max_bad_fraction: float) -> None:

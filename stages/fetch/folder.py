@@ -1,10 +1,10 @@
-"""Pictures below a folder: found at any depth, told from other files by their first bytes, held out by their names."""
+"""Pictures below a folder: found at any depth, told from other files by their first bytes."""
 
 import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm.pictures.codec import encoding_of
@@ -15,8 +15,8 @@ from stages.shared.lmdbs import KEY_BYTES
 HEAD = 16  # bytes, which show what a file is
 
 
-def pictures(folder: Path, wanted: Callable[[bytes], bool], name: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield `(key, content)` of each JPEG, PNG and WebP file whose key is `wanted`; say how many others there are.
+def pictures(folder: Path, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, content)` of each JPEG, PNG and WebP file; say how many others there are.
 
     The key is the path below `folder`. In memory are one file and the names in the folders above it.
 
@@ -24,24 +24,18 @@ def pictures(folder: Path, wanted: Callable[[bytes], bool], name: str) -> Iterat
         StageError: no folder, or no picture; `name` is what an error calls it.
     """
     if not folder.is_dir():
-        reason = "not a folder" if folder.exists() else "no such folder"
-        raise StageError(f"{name}: {reason} (looked for {folder.resolve()})")
+        raise StageError(f"{name}: not a folder ({folder.resolve()})")
     counts = Counter[str]()
     total = sum(1 for _ in entries(folder))
     with progress(total, "files", label=name) as bar:
         for path in entries(folder):
             bar.update()
-            key = key_of(path.relative_to(folder))
-            if not wanted(key):
-                continue
             hidden = path.name.startswith(".")
             content = None if hidden else read_picture(path)
             counts["hidden" if hidden else "pictures" if content else "others"] += 1
             if content:
-                yield key, content
+                yield key_of(path.relative_to(folder)), content
     others = f"{counts['others']} that are no JPEG, PNG or WebP, {counts['hidden']} hidden"
-    if total and not counts.total():
-        raise StageError(f"{name}: none of {total} files falls to it by its name; change val_fraction, or name val")
     if not counts["pictures"]:
         raise StageError(f"{name}: no picture among {total} files; passed over: {others}")
     if counts.total() > counts["pictures"]:
@@ -77,8 +71,3 @@ def key_of(path: Path) -> bytes:
     """The path itself, or, where LMDB takes no key so long, its hash and its end."""
     name = os.fsencode(path.as_posix())
     return name if len(name) <= KEY_BYTES else hashlib.sha256(name).hexdigest().encode() + name[-KEY_BYTES // 2 :]
-
-
-def is_held_out(key: bytes, fraction: float) -> bool:
-    """Whether the picture is one of this `fraction`: by its key alone, so that no other file changes it."""
-    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") < fraction * 2**64

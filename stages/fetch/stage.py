@@ -6,9 +6,10 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import pandas as pd
 from PIL import Image
@@ -19,7 +20,9 @@ from ddpm.config import STRICT, ConfigError
 from ddpm.drawing.scenes import CATEGORIES, draw_scene
 from ddpm.rng import numpy_stream
 from stages.fetch.archive import DamagedError, place, unzip
-from stages.fetch.folder import is_held_out, pictures
+from stages.fetch.folder import pictures
+from stages.fetch.splits import found_at, hold_out, require_apart
+from stages.kit.enough import by_dvc, require_enough
 from stages.kit.errors import StageError, without_credentials
 from stages.kit.files import repository_root
 from stages.kit.params import FILE, Source, read_params
@@ -27,11 +30,14 @@ from stages.kit.progress import progress
 from stages.kit.workers import in_order
 from stages.shared.download import download, download_folder
 from stages.shared.formats import write_csv
-from stages.shared.lmdbs import count_records, lmdb_path, write_lmdb
+from stages.shared.lmdbs import count_records, lmdb_path, split_lmdbs, write_lmdb
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 Factors = list[dict[str, Any]]  # one row per image: split, category, key, and what was drawn
+SAID = 10
+"""Categories that are named at the end."""
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 DRAWN_AT_ONCE = 16
 """Images that a worker draws before it hands them over."""
 
@@ -56,47 +62,52 @@ class GenerateConfig(Source):
 class PathConfig(Source):
     """LMDB folders, `data.mdb` files or LSUN zips on this machine, relative to the repository.
 
-    `{category}` in a path stands for the name of each category.
+    `{category}` in a path stands for the name of each category. Where `val` is empty, `val_fraction` of the images in
+    `train` are held out.
     """
 
     kind: Literal["path"]
     train: str
-    val: str
+    val: str | None
+    val_fraction: Fraction
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_place(self.categories, train=self.train, val=self.val)
+        _require_place(self)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FolderConfig(Source):
-    """Folders of pictures on this machine, with paths as `PathConfig` has them.
-
-    Where `val` is empty, `val_fraction` of the pictures in `train` are held out.
-    """
+    """Folders of pictures on this machine, with paths and held-out images as `PathConfig` has them."""
 
     kind: Literal["folder"]
     train: str
     val: str | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_fraction: Fraction
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_place(self.categories, train=self.train, **({"val": self.val} if self.val else {}))
+        _require_place(self)
 
 
-def _require_place(categories: Sequence[str], **paths: str) -> None:
-    for name, path in paths.items():
-        if len(categories) > 1 and "{category}" not in path:
-            raise ValueError(f"{name} = {path}: one path for {len(categories)} categories; put {{category}} in it")
+def _require_place(config: PathConfig | FolderConfig) -> None:
+    for name, path in (("train", config.train), ("val", config.val)):
+        if path and len(config.categories) > 1 and "{category}" not in path:
+            raise ValueError(
+                f"{name} = {path}: one path for {len(config.categories)} categories; put {{category}} in it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LsunConfig(Source):
-    """Servers with LSUN's layout, one as good as another: `<url>/<category>_<split>_lmdb.zip`."""
+    """Servers with LSUN's layout, one as good as another: `<url>/<category>_<split>_lmdb.zip`.
+
+    That of LSUN's objects has no splits, `<url>/<category>.zip`: `val_fraction` of the images are held out.
+    """
 
     kind: Literal["lsun"]
     urls: Annotated[tuple[Annotated[str, Field(pattern="^https?://")], ...], Field(min_length=1)]
+    val_fraction: Fraction | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,14 +136,63 @@ def main(*, published: Path, lmdb: Path, factors: Path) -> str:
     config_class, fetch = KINDS[source.kind]
     config = params.section(config_class, "sources", name)
     known = read_published(published)
+    fraction = fraction_of(config)
+    require_apart(places_of(config))
     rows: Factors = []
     for category in config.categories:
-        for split in SPLITS:
-            target = lmdb_path(lmdb, category, split)
-            rows += fetch(config, category, split, target, known.get((category, split)))
+        targets = {split: lmdb_path(lmdb, category, split) for split in SPLITS}
+        for split in SPLITS[:1] if fraction else SPLITS:
+            rows += fetch(config, category, split, targets[split], known.get((category, split)))
+        if fraction:
+            hold_out(targets["train"], targets["val"], fraction)
     write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "category", "key"]))
-    counts = [sum(count_records(lmdb_path(lmdb, name, split)) for name in config.categories) for split in SPLITS]
-    return f"{counts[0]:,} training and {counts[1]:,} held-out images of {', '.join(config.categories)} in {lmdb}"
+    found = {split: split_lmdbs(lmdb, config.categories, split) for split in SPLITS}
+    counts = {split: sum(map(count_records, paths.values())) for split, paths in found.items()}
+    if not counts["val"]:
+        raise StageError(f"{FILE}: sources.{name}: no category has two images, so none is held out; name others in val")
+    if by_dvc():
+        require_enough(params, counts["train"], counts["val"])
+    said = ", ".join(config.categories[:SAID]) + (", ..." if len(config.categories) > SAID else "")
+    return f"{counts['train']:,} training and {counts['val']:,} held-out images of {said} in {lmdb}"
+
+
+def fraction_of(config: Source) -> float | None:
+    """Which fraction of the images of each category is held out; None where these come by themselves."""
+    match config:
+        case PathConfig() | FolderConfig():
+            return None if config.val else config.val_fraction
+        case LsunConfig():
+            return config.val_fraction
+    return None
+
+
+def places_of(config: Source) -> dict[str, Path]:
+    """The folders or files on this machine that images come from, by what an error calls them.
+
+    Raises:
+        StageError: one isn't there.
+    """
+    if not isinstance(config, PathConfig | FolderConfig):
+        return {}
+    splits = SPLITS if config.val else SPLITS[:1]
+    return dict(place_of(config, category, split) for category in config.categories for split in splits)
+
+
+def place_of(config: PathConfig | FolderConfig, category: str, split: Split) -> tuple[str, Path]:
+    """The folder or file that one category and split comes from, after what an error calls it.
+
+    Raises:
+        StageError: it isn't there.
+    """
+    given = str(config.train if split == "train" else config.val).replace("{category}", category)
+    name, path = f"{split} = {given}", found_at(repository_root() / given)
+    if not path.exists():
+        raise StageError(f"{name}: no such file or folder (looked for {path.resolve()})")
+    if isinstance(config, PathConfig) and path.is_dir():
+        path /= "data.mdb"
+        if not path.is_file():
+            raise StageError(f"{name}: a folder without data.mdb, so not an LMDB")
+    return name, path
 
 
 def read_published(path: Path) -> dict[tuple[str, str], Published]:
@@ -172,14 +232,7 @@ def generate(config: GenerateConfig, category: str, split: Split, target: Path, 
 
 def copy(config: PathConfig, category: str, split: Split, target: Path, published: Published | None) -> Factors:
     """Copy one category and split from this machine."""
-    given = (config.train if split == "train" else config.val).replace("{category}", category)
-    source, name = repository_root() / given, f"{split} = {given}"
-    if not source.exists():
-        raise StageError(f"{name}: no such file or folder (looked for {source.resolve()})")
-    if source.is_dir():
-        source /= "data.mdb"
-        if not source.is_file():
-            raise StageError(f"{name}: a folder without data.mdb, so not an LMDB")
+    name, source = place_of(config, category, split)
     with source.open("rb") as stream:
         if stream.read(2) == b"PK":
             records = unzip(source, target, name)
@@ -193,34 +246,20 @@ def copy(config: PathConfig, category: str, split: Split, target: Path, publishe
 
 def gather(config: FolderConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
     """Collect the pictures of one category and split."""
-    train, val = (path.replace("{category}", category) for path in (config.train, config.val or config.train))
-    given, name = (train, f"train = {train}") if split == "train" else (val, f"val = {val}")
-    if config.val:
-        _require_apart(train, val)
-    elif split == "val":
-        name = f"val ({config.val_fraction:g} of {train}, chosen by name)"
-
-    def wanted(key: bytes) -> bool:
-        return bool(config.val) or is_held_out(key, config.val_fraction) == (split == "val")
-
-    write_lmdb(target, pictures(repository_root() / given, wanted, name))
+    name, folder = place_of(config, category, split)
+    write_lmdb(target, pictures(folder, name))
     return []
-
-
-def _require_apart(train: str, val: str) -> None:
-    ours, theirs = ((repository_root() / path).resolve() for path in (train, val))
-    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
-        raise StageError(f"train = {train}, val = {val}: one lies in the other; name two apart, or leave val empty")
 
 
 def download_lsun(
     config: LsunConfig, category: str, split: Split, target: Path, published: Published | None
 ) -> Factors:
-    """Download one category and split; the zip is kept, so that another run needs no network."""
-    file = f"{category}_{split}_lmdb.zip"
+    """Download one category, whole or of one split; the zip is kept, so that another run needs no network."""
+    file = f"{category}.zip" if config.val_fraction else f"{category}_{split}_lmdb.zip"
+    published = None if config.val_fraction else published
     archive = download_folder() / "lsun" / file
     download(
-        [f"{url.rstrip('/')}/{file}" for url in config.urls],
+        [f"{url.rstrip('/')}/{quote(file)}" for url in config.urls],
         archive,
         size=published.bytes if published else None,
         sha256=published.sha256 if published else None,

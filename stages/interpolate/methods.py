@@ -40,9 +40,9 @@ class InterpolateConfig:
     (`native`), all frames of a pair have the same step noise. The page's slider has `shown` pairs.
     """
 
-    pairs: PositiveInt
+    pairs: Annotated[int, Field(ge=2)]
     shown: PositiveInt
-    frames: Annotated[int, Field(ge=3)]
+    frames: Annotated[int, Field(ge=3, le=1001)]  # a figure has a column for each: matplotlib draws no wider one
     seed: NonNegativeInt
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     steps: PositiveInt

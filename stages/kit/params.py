@@ -1,11 +1,13 @@
 """The only reader of `params.yaml`."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML, YAMLError
 
@@ -44,17 +46,34 @@ class Top:
             raise ValueError(f"epochs must be at least 1 and seed at least 0, not {self.epochs} and {self.seed}")
 
 
+def _as_name(value: Any) -> Any:
+    """A category that YAML reads as a whole number, as text; of other values it isn't known how they were written."""
+    if isinstance(value, bool | float | None):
+        raise ValueError("a category is text: write it in quotes")
+    return str(value) if isinstance(value, int) else value
+
+
+def _is_name(value: str) -> str:
+    """Names become parts of paths and of URLs: nothing leads out of a folder, is hidden, or cannot be seen."""
+    if value.startswith(".") or value != value.strip() or not value.isprintable() or re.search(r"[/\\{}]|^$", value):
+        raise ValueError("a category is a folder's name: not empty, no /, \\, { or }, no dot or space in front")
+    return value
+
+
+Category = Annotated[str, BeforeValidator(_as_name), AfterValidator(_is_name)]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Source:
     """What every entry of `sources` has. The label of a category is its place in the list."""
 
     kind: str
-    categories: Annotated[tuple[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], ...], Field(min_length=1)]
+    categories: Annotated[tuple[Category, ...], Field(min_length=1)]
 
     def __post_init__(self) -> None:
-        twice = [name for name in self.categories if self.categories.count(name) > 1]
-        if twice:
-            raise ValueError(f"categories has {twice[0]} twice")
+        name, times = Counter(self.categories).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"categories has {name} twice")
 
 
 class Params:

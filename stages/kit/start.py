@@ -1,13 +1,36 @@
 """The way into every stage, `python -m stages.NAME`: what must be settled before torch is loaded, then the work."""
 
 import importlib
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 from ddpm.config import ConfigError
+from stages.kit.enough import by_dvc
 from stages.kit.errors import StageError, without_credentials
-from stages.kit.launch import launch
+from stages.kit.launch import in_group, launch
 from stages.kit.params import read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
+
+CHECKED = ("train",)
+"""Stages that take long, and before which it is asked whether later ones will accept all parameters."""
+ROOT = Path(__file__).parents[2]
+
+
+def check() -> None:
+    """End this process where `tools.check` finds what a later stage of `dvc repro` would refuse.
+
+    In a process of its own, so that nothing it imports becomes part of what a state of a training belongs to. And not
+    as a dependency: the answer changes no output, and another value of `rank.best` must train no model again.
+    """
+    images = Path("data", "images")
+    folder = ["--images", str(images)] if (images / "val.npy").exists() else []
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"} | {"PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-m", "tools.check", *folder], env=environment, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def start(stage: str, *, shared: bool = False) -> None:
@@ -15,6 +38,8 @@ def start(stage: str, *, shared: bool = False) -> None:
     if not {"-h", "--help"} & set(sys.argv):
         try:
             set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
+            if stage in CHECKED and by_dvc() and not in_group():
+                check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])
         except (StageError, ConfigError, OSError) as error:

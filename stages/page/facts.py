@@ -9,6 +9,8 @@ from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from stages.kit.params import MAPS, SCALARS, Params
 from stages.page.findings import flagged, measured
 
+MOST = 12
+"""Categories that a table has a column for."""
 MACHINE = ("runtime",)
 """Parameters that change no result, and that differ from machine to machine."""
 
@@ -36,10 +38,10 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
 def records(extract: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What became of the records: the names of `columns`, and the numbers of each split; columns of zeros are left out.
 
-    A category's column is there where there are several.
+    A category's column is there where there are several, but not more than `MOST`.
     """
     train = extract["train"]
-    several = train["images_of"] if len(train["images_of"]) > 1 else {}
+    several = train["images_of"] if 1 < len(train["images_of"]) <= MOST else {}
     kinds = {"encoding": train["encoding"], "mode": train["mode"], "images_of": several}
     paths: list[tuple[str, ...]] = [("n",), ("images",), ("bad",), ("dropped",), ("enlarged",)]
     paths += [(kind, name) for kind, names in kinds.items() for name in names]
@@ -55,7 +57,7 @@ def records(extract: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def _at(values: Any, path: Sequence[str]) -> int:
     for key in path:
-        values = values[key]
+        values = values.get(key, 0)  # a category may have no held-out images
     return values
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from stages.kit.files import replacing
-from stages.page.sheets import Sheet
+from stages.page.sheets import LONGEST, Sheet
 
 PLOTS = ("nearest", "metrics", "colours", "factors", "noise_loss")
 """Figures of lines and words, in SVG."""
@@ -65,7 +65,9 @@ def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write `picture` in the format that the name of `path` ends in."""
+    """Write `picture` in the format that the name of `path` ends in, reduced where it is too long for WebP."""
+    if max(picture.size) > LONGEST:
+        picture.thumbnail((LONGEST, LONGEST))
     with replacing(path) as temporary:
         picture.save(temporary, path.suffix[1:], **OPTIONS[path.suffix])
 

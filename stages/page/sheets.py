@@ -15,6 +15,9 @@ from stages.shared.images import image_set
 LARGEST = 64
 """Pixels: larger images are reduced to this, or the sheets would be too large for Git."""
 
+LONGEST = 16_383
+"""Pixels: the longest side of a WebP."""
+
 SHOWN = 64
 """Samples that open beside their neighbours, at most."""
 
@@ -32,8 +35,9 @@ def sheet(images: np.ndarray) -> Sheet:
     """The sheet of uint8 `[rows, columns, H, W, 3]`."""
     rows, columns, height, width = images.shape[:4]
     picture = Image.fromarray(images.swapaxes(1, 2).reshape(rows * height, columns * width, 3))
-    if max(height, width) > LARGEST:
-        picture = picture.resize((columns * LARGEST, rows * LARGEST), Image.Resampling.BOX)
+    side = max(1, min(LARGEST, LONGEST // max(rows, columns)))
+    if max(height, width) > side:
+        picture = picture.resize((columns * side, rows * side), Image.Resampling.BOX)
     return Sheet(picture, rows, columns)
 
 

@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 
 from ddpm.rng import numpy_stream
+from stages.kit.enough import RANKED
 from stages.kit.errors import StageError
 from stages.shared.arrays import ArrayFile
 from stages.shared.images import DUPLICATES, image_set, open_alike, read_index
-
-FEWEST = 3
-"""Fewest images of a set for which distances are reported."""
 
 
 class Sets(NamedTuple):
     """Images, uint8 `[N, size, size, 3]`, and rows of them.
 
     `held_out` are those rows of `val` that have no near duplicate in `train`, `left_out` at most as many of `train`
-    that have none. `group` `[N]` has one number for all training images that are near duplicates of the same.
+    that have none. `group` `[N]` has one number for all training images that are near duplicates of the same. Where
+    fewer than `RANKED` have none, as with frames of one video, they are any rows instead, and `repeated` says so.
     """
 
     samples: np.ndarray
@@ -28,6 +27,7 @@ class Sets(NamedTuple):
     held_out: np.ndarray
     left_out: np.ndarray
     group: np.ndarray
+    repeated: bool
 
 
 def open_sets(samples_folder: Path, images: Path, count: int, seed: int) -> Sets:
@@ -41,11 +41,14 @@ def open_sets(samples_folder: Path, images: Path, count: int, seed: int) -> Sets
     ours = drawn[:count]
     group, held_out = without_duplicates(images / DUPLICATES, train.table, val.table)
     alone = np.flatnonzero(np.bincount(group)[group] == 1)
-    for (path, _), rows in ((samples, ours), (train, alone), (val, held_out)):
-        if len(rows) < FEWEST:
-            raise StageError(f"{path}: {len(rows)} images, near duplicates not counted; rank needs {FEWEST}")
+    for (path, _), rows in ((samples, ours), (train, group), (val, unseen)):
+        if len(rows) < RANKED:
+            raise StageError(f"{path}: {len(rows)} images; rank needs {RANKED}")
+    repeated = min(len(alone), len(held_out)) < RANKED
+    if repeated:
+        alone, held_out = np.arange(len(group)), np.arange(len(unseen))
     left_out = np.sort(numpy_stream(seed, "rank: left out").permutation(alone)[: len(held_out)])
-    return Sets(ours, ArrayFile(train[0]), unseen, held_out, left_out, group)
+    return Sets(ours, ArrayFile(train[0]), unseen, held_out, left_out, group, repeated)
 
 
 def without_duplicates(duplicates: Path, train_index: Path, val_index: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,8 @@ def main(
             sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
+            if sets.repeated:  # held-out images that have originals tell no copy from what is new: none is flagged
+                config = replace(config, flag_rate=0.0)
         announce("rank", device, torch.float32)
         inputs = [backbone, images / DUPLICATES, *image_set(samples, "samples")]
         inputs += [*image_set(images, "train"), *image_set(images, "val")]

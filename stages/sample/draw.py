@@ -71,7 +71,7 @@ def prepare(weights: Path, params: Params) -> Drawing:
     device, config = setup(params), params.section(SampleConfig, "sample")
     how = sampling(params, "sample", **asdict(config))
     model = load_model(weights, params, device, config.precision)
-    require_classes(model, config)
+    require_classes(config, model.classes, model.class_counts)
     identity = {
         "weights": digest(weights_file(weights, params)),
         "settings": {
@@ -88,20 +88,22 @@ def prepare(weights: Path, params: Params) -> Drawing:
     return Drawing(model, how, config, device, timesteps, identity)
 
 
-def require_classes(model: Model, config: SampleConfig) -> None:
-    """Fail where `category`, `labels` or `guidance` asks for what the model doesn't know.
+def require_classes(config: SampleConfig, classes: Sequence[str], counts: Sequence[int]) -> None:
+    """Fail where `category`, `labels` or `guidance` asks for what a model of such `classes` doesn't know.
+
+    `counts` has the number of training images of each, if the weights tell it.
 
     Raises:
         ConfigError: naming what it knows.
     """
-    if not model.classes and (config.category or config.labels != "equal" or config.guidance != 1):
+    if not classes and (config.category or config.labels != "equal" or config.guidance != 1):
         raise ConfigError(
             "params.yaml: sample: the model knows no classes; leave category empty, labels at equal and guidance at 1"
         )
-    if config.category and config.category not in model.classes:
-        known = ", ".join(model.classes)
+    if config.category and config.category not in classes:
+        known = ", ".join(classes)
         raise ConfigError(f"params.yaml: sample.category = {config.category!r}: the model knows {known}")
-    if config.labels == "training" and not config.category and not sum(model.class_counts):
+    if config.labels == "training" and not config.category and not sum(counts):
         raise ConfigError(
             "params.yaml: sample.labels = training: the weights don't tell how many images each class had; "
             "take equal, or train again"

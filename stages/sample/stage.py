@@ -128,7 +128,8 @@ def processes_figure(seen: Seen, columns: Sequence[int], real: Shown | None, dra
     if real:
         rows = [*forward_rows(real, columns, drawing.model.schedule, drawing.config.seed), *rows]
         kinds = real.categories if len(set(real.categories)) > 1 else ["training image"] * len(real.categories)
-        names = [*(f"$x_t$ of a\n{kind}" for kind in kinds), *names]
+        plain = [kind.replace("$", r"\$") for kind in kinds]  # a folder's name is no formula
+        names = [*(f"$x_t$ of a\n{kind}" for kind in plain), *names]
         groups, headings = [len(kinds), 2], ["forward process: noise is added, equation (2) →", *headings]
     labels = ["image", *(f"t = {t}" for t in columns)]
     return strip_figure(np.stack(rows), labels, names, groups, headings)

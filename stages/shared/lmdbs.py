@@ -3,8 +3,8 @@
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -19,12 +19,20 @@ DIGITS = 16
 """Bytes of a key that tell it from its neighbours, after those that all have in common."""
 KEY_BYTES = 511
 """The longest key that LMDB takes."""
+DATABASE_BYTES = 48
+"""Of LMDB's description of a database within another."""
 MAP_SIZE = 1 << 28  # bytes of address space that writing begins with; twice as much whenever it is full
 
 
 def lmdb_path(folder: Path, category: str, split: str) -> Path:
     """Where torchvision's LSUN looks below `folder`."""
     return folder / f"{category}_{split}_lmdb" / "data.mdb"
+
+
+def split_lmdbs(folder: Path, categories: Sequence[str], split: str) -> dict[str, Path]:
+    """The file of each category; one that has no held-out images has none for `val`."""
+    files = {category: lmdb_path(folder, category, split) for category in categories}
+    return {category: file for category, file in files.items() if split == "train" or file.exists()}
 
 
 def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
@@ -76,7 +84,18 @@ def count_records(data_mdb: Path, name: str | None = None) -> int:
         StageError: missing, not an LMDB, cut short, or empty.
     """
     with _opened(data_mdb, name or str(data_mdb)) as environment:
+        _require_images(environment, name or str(data_mdb))
         return environment.stat()["entries"]
+
+
+def _require_images(environment: lmdb.Environment, name: str) -> None:
+    """Fail where the records lie in a database within the file's own, which has a description of it instead."""
+    with environment.begin() as transaction:
+        key, value = next(iter(transaction.cursor()))
+        if len(value) == DATABASE_BYTES:
+            with suppress(lmdb.Error):
+                environment.open_db(key, txn=transaction, create=False)
+                raise StageError(f"{name}: its records lie in a database within it, {key!r}; LSUN's have none")
 
 
 def split_lmdb(data_mdb: Path, parts: int) -> list[bytes]:
@@ -131,6 +150,12 @@ def read_lmdb(data_mdb: Path, first: bytes = b"", stop: bytes | None = None) -> 
             yield from itertools.takewhile(lambda record: record[0] != stop, cursor)
 
 
+def read_keys(data_mdb: Path) -> Iterator[bytes]:
+    """Yield all keys in their order."""
+    with _opened(data_mdb, str(data_mdb)) as environment, environment.begin() as transaction:
+        yield from transaction.cursor().iternext(values=False)
+
+
 def key_text(key: bytes) -> str:
     """A key as text for a table: hexadecimal ones as they are, other bytes as `%FF`; `key_bytes` undoes it."""
     return quote_from_bytes(key)
@@ -141,8 +166,29 @@ def key_bytes(text: str) -> bytes:
     return unquote_to_bytes(text)
 
 
+def used_bytes(data_mdb: Path, name: str) -> int:
+    """How much of the LMDB file holds something: with `writemap`, or from Windows, one is as long as its whole map.
+
+    The beginning of the file is enough to tell.
+
+    Raises:
+        StageError: not an LMDB.
+    """
+    with _mapped(data_mdb, name) as environment:
+        return _promised(environment)
+
+
 @contextmanager
 def _opened(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
+    with _mapped(data_mdb, name) as environment:
+        _check_length(environment, data_mdb, name)
+        if environment.stat()["entries"] == 0:
+            raise StageError(f"{name}: an empty LMDB, without a single record")
+        yield environment
+
+
+@contextmanager
+def _mapped(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
     if not data_mdb.is_file():
         raise StageError(f"{name}: no such file")
     if data_mdb.stat().st_size == 0:
@@ -151,19 +197,20 @@ def _opened(data_mdb: Path, name: str) -> Iterator[lmdb.Environment]:
         # lock=False: a lock file beside the data would be a change to a folder that DVC may track.
         with (
             _naming_the_address_space(name),
-            lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False) as environment,
+            lmdb.open(str(data_mdb), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=1) as opened,
         ):
-            _check_length(environment, data_mdb, name)
-            if environment.stat()["entries"] == 0:
-                raise StageError(f"{name}: an empty LMDB, without a single record")
-            yield environment
+            yield opened
     except lmdb.Error as error:
         raise StageError(f"{name}: not an LMDB, or a damaged one ({str(error).rpartition(': ')[2]})") from None
 
 
+def _promised(environment: lmdb.Environment) -> int:
+    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+
+
 def _check_length(environment: lmdb.Environment, data_mdb: Path, name: str) -> None:
     """Reading past the end of a file that was cut short would kill the process with SIGBUS."""
-    promised = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    promised = _promised(environment)
     found = data_mdb.stat().st_size
     # The last page or two may be free and never have been written.
     if found < promised - 2 * environment.stat()["psize"]:

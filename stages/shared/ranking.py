@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
@@ -24,8 +24,8 @@ class RankConfig:
     net: Literal["alex", "vgg"]
     input_size: Annotated[int, Field(ge=32, le=512)] | None
     flips: bool
-    samples: PositiveInt
-    best: PositiveInt
+    samples: Annotated[int, Field(ge=3)]
+    best: Annotated[int, Field(ge=1, le=200)]  # a figure has a column for each
     batches: Annotated[int, Field(ge=2)]
     flag_rate: Annotated[float, Field(gt=0, lt=1)]
     seed: NonNegativeInt

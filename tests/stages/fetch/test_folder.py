@@ -112,14 +112,14 @@ def test_a_folder_without_pictures_is_named(write_params, tmp_path):
     picture(tmp_path / "one" / "a.jpg", "jpeg")
     picture(tmp_path / "one" / "val" / "b.jpg", "jpeg")
     for changes, message in (
-        ({"train": "missing"}, r"train = missing: no such folder \(looked for /.*/missing\)"),
+        ({"train": "missing"}, r"train = missing: no such file or folder \(looked for /.*/missing\)"),
         ({"train": "file"}, r"train = file: not a folder"),
         ({"train": "empty"}, r"train = empty: no picture among 0 files"),
         ({"train": "text", "val": "one"}, r"train = text: no picture among 1 files; passed over: 1 that are no JPEG"),
-        ({"train": "one", "val_fraction": 1e-9}, r"val \(1e-09 of one, chosen by name\): none of 2 files falls to it"),
+        ({"train": "one/val"}, r"sources\.folder: no category has two images, so none is held out; name others in val"),
         ({"train": "one", "val": "one/val"}, r"train = one, val = one/val: one lies in the other"),
         ({"train": "one", "val": "text"}, r"val = text: no picture"),
-        ({"train": "{category}", "categories": ["one", "two"], "val_fraction": 0.5}, r"two: no such folder"),
+        ({"train": "{category}", "categories": ["one", "two"], "val_fraction": 0.5}, r"two: no such file or folder"),
     ):
         shutil.rmtree(LMDB, ignore_errors=True)
         write_params({"data": "folder", **{f"sources.folder.{key}": value for key, value in changes.items()}})

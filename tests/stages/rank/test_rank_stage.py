@@ -121,6 +121,22 @@ def test_near_duplicates_are_told_apart(folder: Path) -> None:
     assert len(sets.left_out) == 45
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [[(row, "val", row) for row in range(48)], [(row, "train", 0) for row in range(1, 48)]],
+    ids=["no held-out image is new", "all training images are alike"],
+)
+def test_frames_of_one_video_are_ranked_and_none_is_flagged(folder: Path, pairs: list[tuple[int, str, int]]) -> None:
+    write_set(folder / "val", churches())
+    write_duplicates(folder / "duplicates.csv", *pairs)
+    sets = open_sets(folder, folder, count=10, seed=0)
+    assert sets.repeated
+    assert (len(sets.held_out), len(sets.left_out)) == (48, 48)
+    rank.main(**options(folder, "out"))
+    copies = json.loads((folder / "out" / "rank.json").read_text())["copies"]
+    assert (copies["rate"], copies["limit"], copies["samples"]["value"]) == (0, 0, 0)
+
+
 def test_the_second_neighbour_is_no_duplicate_of_the_first(folder: Path) -> None:
     images = churches().copy()
     images[[20, 30]] = images[0] + np.uint8(1)
@@ -176,5 +192,5 @@ def test_what_cannot_be_ranked_is_one_line(
 
 def test_too_few_images_are_refused(folder: Path) -> None:
     write_set(folder / "val", unseen()[:2])
-    with pytest.raises(StageError, match=r"val.npy: 2 images, near duplicates not counted; rank needs 3"):
+    with pytest.raises(StageError, match=r"val.npy: 2 images; rank needs 3"):
         rank.main(**options(folder, "out"))

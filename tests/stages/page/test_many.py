@@ -1,0 +1,42 @@
+"""Many categories and long grids: a table that can be read, pictures that WebP can hold."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.page.facts import records
+from stages.page.publish import write_picture
+from stages.page.sheets import LONGEST, sheet
+
+
+def split(images_of: dict[str, int]) -> dict[str, Any]:
+    counts = {"n": 9, "images": 9, "bad": 0, "dropped": 0, "enlarged": 0}
+    return {**counts, "encoding": {"jpeg": 9}, "mode": {"RGB": 9}, "images_of": images_of}
+
+
+def test_a_category_without_held_out_images_has_none_in_the_table() -> None:
+    found = records({"train": split({"cat": 8, "dog": 1}), "val": split({"cat": 9})})
+    assert found["columns"][-2:] == ["cat", "dog"]
+    assert (found["train"][-2:], found["val"][-2:]) == ([8, 1], [9, 0])
+
+
+def test_of_many_categories_the_table_has_no_column_each() -> None:
+    many = split({str(number): 1 for number in range(200)})
+    assert records({"train": many, "val": many})["columns"] == ["records", "used", "jpeg", "RGB"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(300, 2), (2, 1001)])
+def test_a_long_sheet_has_smaller_tiles(rows: int, columns: int) -> None:
+    found = sheet(np.zeros((rows, columns, 64, 64, 3), np.uint8))
+    width, height = found.picture.size
+    assert max(width, height) <= LONGEST
+    assert (width % columns, height % rows) == (0, 0)  # each tile at a whole pixel
+
+
+def test_a_picture_too_long_for_webp_is_reduced(tmp_path: Path) -> None:
+    write_picture(tmp_path / "long.webp", Image.new("RGB", (20_000, 40)))
+    with Image.open(tmp_path / "long.webp") as picture:
+        assert picture.size == (LONGEST, 33)

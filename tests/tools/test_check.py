@@ -1,0 +1,82 @@
+"""What a later stage would refuse is refused before anything is trained."""
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from support import REPOSITORY, WriteParams
+
+from ddpm.config import ConfigError
+from stages.kit.errors import StageError
+from tools import check
+
+CONDITIONAL = {"data": "classes", "models.tiny.network.conditional": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {**CONDITIONAL, "sample.category": "tower", "sample.labels": "training", "sample.guidance": 2.0},
+        {"rank.best": 100, "rank.samples": 100},
+        {"interpolate.frames": 129, "sample.count": 6},
+    ],
+)
+def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[str, Any]) -> None:
+    write_params(changes)
+    check.main()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models.tiny.sampling.steps": 1001}, r"sample\.steps = 1001: .* from 1 to diffusion\.steps = 1000"),
+        ({"sample.steps": 50, "diffusion.steps": 40}, r"sample\.steps = 50: .* diffusion\.steps = 40"),
+        ({"diffusion.steps": 40}, r"interpolate\.steps = 50: .* diffusion\.steps = 40"),
+        ({"diffusion.steps": 1, "diffusion.schedule": "cosine"}, r"diffusion\.steps = 1: .* at least 2"),
+        ({"sample.sampler": "magic"}, r"sample\.sampler = \"magic\": input should be 'ancestral'"),
+        ({"sample.threshold": 2.0}, r"sample .*threshold must be a quantile"),
+        ({"sample.category": "tower"}, "the model knows no classes"),
+        ({**CONDITIONAL, "sample.category": "castle"}, r"sample\.category = 'castle': the model knows church, tower"),
+        ({"models.tiny.sampling.ema_decay": 0.9}, r"sampling\.ema_decay = 0\.9: must be one of recipe\.ema_decays"),
+        ({"sample.count": 3}, r"sample\.count = 3: evaluate\.neighbourhood = 3 needs 4"),
+        ({"rank.best": 65}, r"rank\.best = 65: more than are ranked, by rank\.samples = 64 and sample\.count = 2000"),
+        ({"sample.count": 5}, r"rank\.best = 6: more than are ranked"),
+        ({"interpolate.frames": 8}, r"frames = 8: must be odd"),
+        ({"interpolate.methods": ["magic"]}, r"methods = magic: must be of"),
+        ({"likelihood.bins": 0}, r"likelihood\.bins = 0"),
+        ({"evaluate.inception": "nowhere.pth"}, r"evaluate\.inception = nowhere\.pth: no such file"),
+        ({"rank.net": "resnet"}, r"rank\.net = \"resnet\""),
+    ],
+)  # fmt: skip
+def test_what_a_later_stage_refuses_is_named(write_params: WriteParams, changes: dict[str, Any], message: str) -> None:
+    write_params(changes)
+    with pytest.raises((ConfigError, StageError), match=message) as caught:
+        check.main()
+    assert "\n" not in str(caught.value)
+
+
+def test_dvc_trains_only_after_the_check(write_params: WriteParams) -> None:
+    """And counts what there is; by hand, training is nobody else's business."""
+    write_params({"sample.count": 5, "models.tiny.network.channels": -1})
+    command = [sys.executable, "-m", "stages.train", "--images", "i", "--model", "m", "--details", "d", "--losses", "l"]
+    said = []
+    for stage in ({"DVC_STAGE": "train"}, {}):
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **stage}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode
+        said.append(done.stderr)
+    assert re.match(r"check: error: params\.yaml: .*channels", said[0])
+    assert re.match(r"train: error: params\.yaml: .*channels", said[1])
+
+
+def test_the_images_are_counted(write_params: WriteParams) -> None:
+    write_params({})
+    for name, count in (("train", 20), ("val", 15)):
+        np.save(f"{name}.npy", np.zeros((count, 1, 1, 3), np.uint8))
+    with pytest.raises(StageError, match=r"15 held-out images are too few: interpolate\.pairs = 8 takes 16"):
+        check.main(images=check.Path())

@@ -1,0 +1,120 @@
+"""Whether all stages accept params.yaml: `python -m tools.check`. `dvc repro` asks this before it trains.
+
+No stage could ask it itself: it would import the others, and run again for whatever they change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.config import ConfigError
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.evaluation.likelihood import VariationalBound
+from ddpm.networks.unet import UNetConfig
+from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.recipe import Recipe, TrainConfig
+from stages.evaluate.stage import EvaluateConfig
+from stages.extract.stage import ExtractConfig
+from stages.interpolate.methods import METHODS, InterpolateConfig, way
+from stages.kit.command import run
+from stages.kit.enough import fewest, require_enough
+from stages.kit.inception import inception_checked
+from stages.kit.params import Params, read_params
+from stages.kit.runtime import RuntimeConfig
+from stages.likelihood.stage import LikelihoodConfig
+from stages.sample.draw import require_classes
+from stages.shared.images import image_set
+from stages.shared.model import ModelSampling, SampleConfig, model_sampling, sampling
+from stages.shared.ranking import RankConfig
+
+MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
+"""The class that reads each part of a model."""
+SECTIONS: Mapping[str, type] = {
+    "extract": ExtractConfig,
+    "diffusion": DiffusionConfig,
+    "train": TrainConfig,
+    "sample": SampleConfig,
+    "interpolate": InterpolateConfig,
+    "rank": RankConfig,
+    "evaluate": EvaluateConfig,
+    "likelihood": LikelihoodConfig,
+    "runtime": RuntimeConfig,
+}
+"""The class that reads each section."""
+
+
+def main(*, images: Path | None = None) -> str:
+    """Check params.yaml as all stages do that come after `extract`, and the number of IMAGES in that folder."""
+    params = inception_checked(read_params())
+    for part, config in MODEL.items():
+        params.section(config, "models", params.top.model, part)
+    for section, config in SECTIONS.items():
+        params.section(config, section)
+    require_steps(params)
+    require_average(params)
+    require_samples(params)
+    conditional = params.section(UNetConfig, "models", params.top.model, "network").conditional
+    categories = params.source().categories if conditional else ()
+    require_classes(params.section(SampleConfig, "sample"), categories, [1] * len(categories))
+    if images:
+        train, val = (len(np.load(image_set(images, name).array, mmap_mode="r")) for name in ("train", "val"))
+        require_enough(params, train, val)
+    return "params.yaml is as all stages want it"
+
+
+def require_steps(params: Params) -> None:
+    """Fail where a sampler takes more steps than the diffusion has, or the diffusion too few for the bound.
+
+    Raises:
+        ConfigError: naming the section.
+    """
+    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
+    VariationalBound(schedule, model_sampling(params).variance)
+    interpolate = params.section(InterpolateConfig, "interpolate")
+    ways = {"sample": [sampling(params, "sample", **asdict(params.section(SampleConfig, "sample")))]}
+    # Real images are interpolated by these two, whatever `methods` are.
+    samplers = dict.fromkeys(["ancestral", "ddim", *(METHODS[name][1] for name in interpolate.methods)])
+    ways["interpolate"] = [way(params, interpolate, sampler) for sampler in samplers]
+    for section, each in ((section, each) for section, found in ways.items() for each in found):
+        try:
+            spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
+        except ConfigError as error:
+            raise ConfigError(f"params.yaml: {section}.{error}") from None
+
+
+def require_average(params: Params) -> None:
+    """Fail where the model is sampled from an average that `train` doesn't keep.
+
+    Raises:
+        ConfigError: naming those that it keeps.
+    """
+    model, decay = params.top.model, model_sampling(params).ema_decay
+    kept = params.section(Recipe, "models", model, "recipe").ema_decays
+    if decay and decay not in kept:
+        raise ConfigError(
+            f"params.yaml: models.{model}.sampling.ema_decay = {decay}: must be one of recipe.ema_decays = "
+            f"{list(kept)}, or 0, the weights of the last step"
+        )
+
+
+def require_samples(params: Params) -> None:
+    """Fail where fewer samples are drawn than are shown and compared.
+
+    Raises:
+        ConfigError: naming the parameter.
+    """
+    count, rank = params.section(SampleConfig, "sample").count, params.section(RankConfig, "rank")
+    k = params.section(EvaluateConfig, "evaluate").neighbourhood
+    if count < fewest(k):
+        raise ConfigError(f"params.yaml: sample.count = {count}: evaluate.neighbourhood = {k} needs {fewest(k)}")
+    if min(count, rank.samples) < rank.best:
+        raise ConfigError(
+            f"params.yaml: rank.best = {rank.best}: more than are ranked, by rank.samples = {rank.samples} "
+            f"and sample.count = {count}"
+        )
+
+
+if __name__ == "__main__":
+    run("tools.check", main)
