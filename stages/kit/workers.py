@@ -1,4 +1,4 @@
-"""Work on every core, with the results in order."""
+"""Work in several processes, with the results in order."""
 
 import multiprocessing
 import os
@@ -14,18 +14,21 @@ from typing import TypeVar
 import torch
 
 from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.kit.quotas import room
+from stages.kit.runtime import RuntimeConfig
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def worker_count() -> int:
+    """What `runtime.workers` says; where it is empty, as many as there is room for."""
+    return read_params().section(RuntimeConfig, "runtime").workers or room()
 
 
 def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Yield `function(task)` for each task, computed by as many processes as there are cores.
+    """Yield `function(task)` for each task, computed by `worker_count` processes.
 
     Few results wait at a time, so that memory doesn't grow with the number of tasks.
 
@@ -34,14 +37,17 @@ def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Itera
     """
     remaining = iter(tasks)
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(cores(), initializer=_start_worker) as pool:
+    workers = worker_count()
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         try:
-            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * cores()))
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * workers))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))
         except BrokenProcessPool:
-            raise StageError("a worker process was killed, perhaps for want of memory") from None
+            raise StageError(
+                f"a worker process was killed, perhaps for want of memory; lower runtime.workers, now {workers}"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
