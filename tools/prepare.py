@@ -30,17 +30,22 @@ def repair(environment: Path) -> bool:
 
 
 def tell_dvc(repository: Path) -> str | None:
-    """Let DVC run without Git in a copy that has no `.git`, such as a ZIP of the code; undo that once there is one."""
+    """Let DVC run without Git where it can't run with it, and undo that where it can again; a line if that is new.
+
+    It can't in a copy that has no `.git`, such as a ZIP of the code, and not where `data` is a link.
+    """
     local = repository / ".dvc" / "config.local"
-    told = local.exists() and re.search(r"no_scm\s*=\s*true", local.read_text(), re.IGNORECASE)
+    told = local.exists() and bool(re.search(r"no_scm\s*=\s*true", local.read_text(), re.IGNORECASE))
     in_git = any((folder / ".git").exists() for folder in (repository, *repository.parents))
-    if bool(told) != in_git:
+    linked = (repository / "data").is_symlink()
+    if told != (in_git and not linked):
         return None
     change = ["--unset", "core.no_scm"] if told else ["core.no_scm", "true"]
     subprocess.run([sys.executable, "-m", "dvc", "config", "--quiet", "--local", *change], cwd=repository, check=True)
     if told:
-        return "there is a Git repository now: `dvc exp` and `dvc metrics diff` work"
-    return "no Git repository: `dvc repro` works; for `dvc exp` and `dvc metrics diff` run `git init` and make again"
+        return "DVC uses Git again: `dvc exp` and `dvc metrics diff` work"
+    reason = "data is a link" if in_git else "no Git repository"
+    return f"{reason}: `dvc repro` works, `dvc exp` and `dvc metrics diff` don't (docs/troubleshooting.md)"
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from stages.evaluate.factors import compare_factors, drawn_factors, predict_fact
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
 from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
-from stages.kit.device import setup
+from stages.kit.device import announce, setup
 from stages.kit.inception import inception_checked
 from stages.kit.params import read_params
 from stages.kit.progress import progress
@@ -51,6 +51,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     """
     params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
+    announce("evaluate", device, torch.float32)
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)
     model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]

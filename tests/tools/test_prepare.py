@@ -72,6 +72,9 @@ def test_dvc_runs_without_git_and_with_it_once_it_is_there(tmp_path: Path) -> No
     subprocess.run(**dvc, check=True)
     assert (tmp_path / "out").read_text() == "1\n"
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    assert "there is a Git repository now" in (tell_dvc(tmp_path) or "")
+    assert "DVC uses Git again" in (tell_dvc(tmp_path) or "")
     assert "no_scm" not in (tmp_path / ".dvc" / "config.local").read_text()
     assert tell_dvc(tmp_path) is None
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "data").symlink_to("scratch")
+    assert "data is a link" in (tell_dvc(tmp_path) or "")
