@@ -21,7 +21,7 @@ from ddpm.rng import numpy_stream
 from stages.fetch.archive import DamagedError, place, unzip
 from stages.fetch.folder import is_held_out, pictures
 from stages.kit.errors import StageError, without_credentials
-from stages.kit.files import repository_root
+from stages.kit.files import path_given
 from stages.kit.params import FILE, Source, read_params
 from stages.kit.progress import progress
 from stages.kit.workers import in_order
@@ -173,7 +173,7 @@ def generate(config: GenerateConfig, category: str, split: Split, target: Path, 
 def copy(config: PathConfig, category: str, split: Split, target: Path, published: Published | None) -> Factors:
     """Copy one category and split from this machine."""
     given = (config.train if split == "train" else config.val).replace("{category}", category)
-    source, name = repository_root() / given, f"{split} = {given}"
+    source, name = path_given(given), f"{split} = {given}"
     if not source.exists():
         raise StageError(f"{name}: no such file or folder (looked for {source.resolve()})")
     if source.is_dir():
@@ -203,12 +203,12 @@ def gather(config: FolderConfig, category: str, split: Split, target: Path, _: P
     def wanted(key: bytes) -> bool:
         return bool(config.val) or is_held_out(key, config.val_fraction) == (split == "val")
 
-    write_lmdb(target, pictures(repository_root() / given, wanted, name))
+    write_lmdb(target, pictures(path_given(given), wanted, name))
     return []
 
 
 def _require_apart(train: str, val: str) -> None:
-    ours, theirs = ((repository_root() / path).resolve() for path in (train, val))
+    ours, theirs = (path_given(path).resolve() for path in (train, val))
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         raise StageError(f"train = {train}, val = {val}: one lies in the other; name two apart, or leave val empty")
 

@@ -47,9 +47,8 @@ def setup(params: Params) -> torch.device:
         print(f"runtime.device = auto: computes on the CPU: there is an NVIDIA card, but {reason}", file=sys.stderr)
         name, reason = "cpu", None
     if reason:
-        raise ConfigError(
-            f"params.yaml: runtime.device = {runtime.device!r}: {reason}; try {'cpu' if auto else 'auto or cpu'}"
-        )
+        others = "cpu" if auto else "auto or cpu"
+        raise ConfigError(f"params.yaml: runtime.device = {runtime.device!r}: {reason}; try {others}")
     device = torch.device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -95,5 +95,5 @@ def test_one_of_several_processes_never_goes_to_the_cpu_by_itself(
     for name, value in GROUP.items():
         monkeypatch.setenv(name, value)
     write_params({"runtime.threads": torch.get_num_threads()})
-    with pytest.raises(ConfigError, match="try cpu$"):
+    with pytest.raises(ConfigError, match=r"try cpu$"):
         setup(read_params())
