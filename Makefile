@@ -2,20 +2,21 @@
 .PHONY: help repro test lint lock clean distclean in-git
 
 PYTHON ?= python3
-# Each command of the environment starts others by name: dvc starts python, for one.
+# DVC starts python by name. The commands below are named with their path: make 3.81, which macOS has, looks for a
+# command in the PATH that it was started with.
 repro test lint: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:  ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
 
 # Each file has to have a SHA-256 of requirements.lock. pip and setuptools come first, because a package that has to be
 # built would otherwise be built with releases that nothing pins.
 INSTALL = .venv/bin/python -m pip install --quiet --require-hashes --no-deps
 
-# DVC works in a Git repository only: who has a ZIP or a copy without .git reads so before anything is installed.
+# The tests clone the repository: who has a ZIP or a copy without .git reads so before anything is installed.
 in-git:
-	@said=$$(git rev-parse --git-dir 2>&1) || { echo "make: DVC needs a Git repository here ($$said): clone it, or" \
-		"run: git init && git add . && git commit -m copy" >&2; exit 1; }
+	@said=$$(git rev-parse --git-dir 2>&1) || { echo "make: the tests need a Git repository here ($$said): clone it," \
+		"or run: git init && git add . && git commit -m copy" >&2; exit 1; }
 
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -26,19 +27,21 @@ in-git:
 	$(INSTALL) --no-build-isolation --requirement requirements.lock
 	touch $@
 
-repro: in-git .venv/installed  ## set up the environment, run every stage that is out of date, name the page
-	dvc repro
-	@python -m tools.summary reports/metrics.json reports/index.html
+repro: .venv/installed  ## set up the environment, run every stage that is out of date, name the page
+	@.venv/bin/python -m tools.prepare
+	.venv/bin/python -m dvc repro
+	@.venv/bin/python -m tools.summary reports/metrics.json reports/index.html
 
 test: in-git .venv/installed  ## set up the environment, check style and types, run all tests
-	ruff check .
-	ruff format --check .
-	mypy
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@.venv/bin/python -m tools.prepare
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed  ## set up the environment, fix style, format the code
-	ruff check --fix .
-	ruff format .
+	.venv/bin/python -m ruff check --fix .
+	.venv/bin/python -m ruff format .
 
 lock:  ## write requirements.lock anew from pyproject.toml, for every system and Python from 3.11 on
 	$(PYTHON) -m venv --clear .cache/lock

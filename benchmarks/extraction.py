@@ -26,7 +26,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 from stages.extract.duplicates import find_duplicates
 from stages.extract.stage import ExtractConfig, Lmdb, extract
 from stages.kit.progress import progress
-from stages.kit.workers import cores, in_order
+from stages.kit.workers import in_order, worker_count
 from stages.shared.formats import write_csv
 from stages.shared.lmdbs import lmdb_path, read_lmdb, write_lmdb
 
@@ -109,7 +109,7 @@ class Lazy:
 def loader(folder: Path, _: Path) -> None:
     """As many workers as there are cores."""
     records = int(folder.name.rpartition("_")[2])
-    for _batch in DataLoader(Lazy(folder, records), batch_size=64, num_workers=cores()):
+    for _batch in DataLoader(Lazy(folder, records), batch_size=64, num_workers=worker_count()):
         pass
 
 

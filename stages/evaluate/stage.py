@@ -22,7 +22,7 @@ from stages.evaluate.factors import compare_factors, drawn_factors, predict_fact
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
 from stages.evaluate.inception import DIMENSIONS, INCEPTION_AT_ONCE, inception_features, load_inception
 from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
-from stages.kit.device import setup
+from stages.kit.device import announce, setup
 from stages.kit.files import repository_root
 from stages.kit.identity import run_of
 from stages.kit.inception import inception_checked
@@ -58,6 +58,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     """
     params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
+    announce("evaluate", device, torch.float32)
     runtime = params.section(RuntimeConfig, "runtime")
     at_once = runtime.at_once(IMAGES_AT_ONCE)
     sets = open_sets(samples, images, config.neighbourhood, config.seed)

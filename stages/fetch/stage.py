@@ -24,7 +24,7 @@ from stages.fetch.folder import pictures
 from stages.fetch.splits import found_at, hold_out, require_apart
 from stages.kit.enough import by_dvc, require_enough
 from stages.kit.errors import StageError, without_credentials
-from stages.kit.files import repository_root
+from stages.kit.files import path_given
 from stages.kit.params import FILE, Source, read_params
 from stages.kit.progress import progress
 from stages.kit.workers import in_order
@@ -185,7 +185,7 @@ def place_of(config: PathConfig | FolderConfig, category: str, split: Split) -> 
         StageError: it isn't there.
     """
     given = str(config.train if split == "train" else config.val).replace("{category}", category)
-    name, path = f"{split} = {given}", found_at(repository_root() / given)
+    name, path = f"{split} = {given}", found_at(path_given(given))
     if not path.exists():
         raise StageError(f"{name}: no such file or folder (looked for {path.resolve()})")
     if isinstance(config, PathConfig) and path.is_dir():

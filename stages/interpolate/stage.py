@@ -17,7 +17,7 @@ from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
 from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_noises
-from stages.kit.device import setup
+from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
@@ -60,6 +60,7 @@ def main(
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)

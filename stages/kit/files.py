@@ -69,6 +69,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_given(text: str) -> Path:
+    """The path that a parameter names: relative to the checkout, or to the home folder where it begins with `~/`."""
+    return repository_root() / (Path(text).expanduser() if text.startswith("~/") else text)
+
+
 def repository_root() -> Path:
     """The checkout that the user works in; DVC may run a stage in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", "."))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.kit.errors import StageError
-from stages.kit.files import digest, repository_root
+from stages.kit.files import digest, path_given
 from stages.kit.params import Params
 
 BYTES = 95_628_359
@@ -24,12 +24,12 @@ def inception_checked(params: Params) -> Params:
 
 
 def inception_weights(given: str | Path) -> Path:
-    """The file at GIVEN, a path relative to the checkout, if it is the one with `DIGEST`.
+    """The file at GIVEN, as `path_given` reads it, if it is the one with `DIGEST`.
 
     Raises:
         StageError: there is no such file, or it is another.
     """
-    path = repository_root() / given
+    path = path_given(str(given))
     if not path.is_file():
         wrong = f"no such file (looked for {path.resolve()})"
     elif path.stat().st_size != BYTES:

@@ -9,7 +9,7 @@ from ddpm.config import ConfigError
 from stages.kit.params import read_params
 
 BATCH = ("runtime.batch_images", "64, for LPIPS 128")
-WORKERS = ("runtime.workers", "one for each core")
+WORKERS = ("runtime.workers", "as many as there is room for")
 TO_LOWER = {
     "fetch": [WORKERS],
     "extract": [WORKERS],

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveInt
@@ -10,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
 from stages.kit.errors import StageError
+from stages.kit.launch import first_process
 
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
 """What torch, oneDNN and OpenBLAS read when they are loaded. With AVX2 alone, x86-64 processors round alike."""
@@ -21,43 +23,50 @@ class RuntimeConfig:
     """How this machine computes. No output depends on it, but for rounding; no stage runs again for it.
 
     `batch_images` are taken through a network at once where nothing is trained; empty: 64, for LPIPS 128. `workers` are
-    processes that draw, decode and resize; empty: one for each core.
+    processes that draw, decode and resize; empty: one for each core, fewer where a container has a quota.
     """
 
     device: str
     threads: PositiveInt
+    workers: PositiveInt | None
     portable: bool
     compile: bool
     save_every_seconds: NonNegativeFloat
     batch_images: PositiveInt | None
-    workers: PositiveInt | None
 
     def at_once(self, usual: int) -> int:
         """Images in a network at once: `batch_images`, or as many as is `usual`."""
         return self.batch_images or usual
 
 
-def portable_variables(machine: str, cpuinfo: str) -> Mapping[str, str]:
-    """The environment in which every processor of the kind `machine` computes the same bytes.
+def portable_variables(flags: Collection[str]) -> Mapping[str, str]:
+    """The environment in which every x86-64 processor with AVX2 computes the same bytes.
 
-    `cpuinfo` is the text of /proc/cpuinfo, empty where there is none.
+    One without it computes with what it has: nothing is set, and a line on stderr says so. `flags` are the processor's
+    in /proc/cpuinfo, none where there is no such file.
 
     Raises:
-        StageError: the processor lacks the instructions.
+        StageError: NumPy and torch don't run on this processor.
     """
-    if machine.lower() not in ("x86_64", "amd64"):
-        return {}
-    flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), None)
-    if flags is not None and "avx2" not in flags:
+    if flags and "sse4_2" not in flags:
         raise StageError(
-            "params.yaml: runtime.portable = true: this processor has no AVX2; "
-            "`-S runtime.portable=false` computes with what it has, and rounds differently"
+            "this processor has no SSE4.2, which NumPy and torch need; "
+            "in a virtual machine choose another type of processor, such as `-cpu host` of QEMU"
         )
-    return PORTABLE
+    if not flags or "avx2" in flags:
+        return PORTABLE
+    if first_process():
+        print("this processor has no AVX2: rounds otherwise than the committed run", file=sys.stderr)
+    return {}
 
 
 def set_arithmetic(runtime: RuntimeConfig) -> None:
-    """Prepare the environment for libraries that are not loaded yet; without `portable`, leave it as it is."""
-    if runtime.portable:
-        cpuinfo = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
-        os.environ.update(portable_variables(platform.machine(), cpuinfo))
+    """Prepare the environment for libraries that are not loaded yet; without `portable`, leave it as it is.
+
+    Raises:
+        StageError: as `portable_variables`.
+    """
+    if runtime.portable and platform.machine().lower() in ("x86_64", "amd64"):
+        text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+        flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+        os.environ.update(portable_variables(flags))

@@ -6,6 +6,7 @@ is kept, of training `state.pt`, and at the end an empty file `finished`. Of sev
 alone reads and writes. No run removes the state of another that is unfinished; of finished ones the last `KEEP` stay.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -152,7 +154,7 @@ def working_state(root: Path, identity: Mapping[str, Any], epochs: int, lent_ste
         StageError: nothing can be written there, or there is a state that can't be taken as it should be.
     """
     run = {"epochs": epochs, "identity": identity}
-    with run_folder(root, run, "training the same run") as folder:
+    with run_folder(root, run, "training the same run", must_last=True) as folder:
         source = None
         with together():
             if first_process():
@@ -182,14 +184,17 @@ def parts_folder(root: Path, run: Mapping[str, Any], doing: str) -> Iterator[Pat
 
 
 @contextmanager
-def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = False) -> Iterator[Path]:
+def run_folder(
+    root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = False, must_last: bool = False
+) -> Iterator[Path]:
     """The folder under `root` of the run that `run` describes, for this process alone.
 
     While another process, `doing` the same, has it, wait and say so. With `anew`, and without waiting, the folder of a
-    finished run is emptied: whoever waited for it has ended.
+    finished run is emptied: whoever waited for it has ended. Where nothing can be written under `root`, as in a
+    read-only checkout, it is a folder that lasts no longer than the run.
 
     Raises:
-        StageError: nothing can be written there.
+        StageError: it `must_last`, and nothing can be written there.
     """
     folder = root / hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
     with ExitStack() as held:
@@ -202,8 +207,10 @@ def run_folder(root: Path, run: Mapping[str, Any], doing: str, *, anew: bool = F
                     _count_unfinished(folder)
                     write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
                 except OSError as error:
-                    raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
-        yield folder
+                    if must_last or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                        raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
+                    folder = Path(held.enter_context(TemporaryDirectory()))
+        yield from_first(folder)
 
 
 def _count_unfinished(own: Path) -> None:

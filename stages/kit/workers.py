@@ -1,4 +1,4 @@
-"""Work on every core, with the results in order."""
+"""Work in several processes, with the results in order."""
 
 import multiprocessing
 import os
@@ -16,35 +16,31 @@ import torch
 from stages.kit.errors import StageError
 from stages.kit.memory import lower
 from stages.kit.params import read_params
+from stages.kit.quotas import room
 from stages.kit.runtime import RuntimeConfig
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def workers() -> int:
-    """How many processes `runtime.workers` asks for."""
-    return read_params().section(RuntimeConfig, "runtime").workers or cores()
+def worker_count() -> int:
+    """What `runtime.workers` says; where it is empty, as many as there is room for."""
+    return read_params().section(RuntimeConfig, "runtime").workers or room()
 
 
 def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Yield `function(task)` for each task, computed by `workers()` processes.
+    """Yield `function(task)` for each task, computed by `worker_count` processes.
 
     Few results wait at a time, so that memory doesn't grow with the number of tasks.
 
     Raises:
         StageError: a process was killed, most likely for want of memory.
     """
-    remaining, processes = iter(tasks), workers()
+    remaining, workers = iter(tasks), worker_count()
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(processes, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         try:
-            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * processes))
+            waiting.extend(pool.submit(function, task) for task in islice(remaining, 2 * workers))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, task) for task in islice(remaining, 1))

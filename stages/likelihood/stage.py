@@ -19,7 +19,7 @@ from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise
-from stages.kit.device import setup
+from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
@@ -49,6 +49,7 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     params = read_params()
     config, how, device = params.section(LikelihoodConfig, "likelihood"), model_sampling(params), setup(params)
     model = load_model(weights, params, device, "float32")
+    announce("likelihood", device, model.precision)
     val, val_index = image_set(images, "val")
     opened = open_images(val, val_index)
     require_one_preprocessing({weights: model.preprocessing, val_index: opened.preprocessing})

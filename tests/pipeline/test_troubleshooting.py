@@ -61,10 +61,16 @@ def test_wrong_parameters(fail: Fail, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no AVX2 to lack")
-def test_a_processor_without_avx2(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu sse4_2 avx\n")
+def test_a_processor_without_avx2(
+    fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(runtime, "CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu sse2\n")
     assert is_quoted(fail("train", {}))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu sse2 sse4_2 avx\n")
+    fail("train", {})  # for want of paths
+    assert is_quoted(capsys.readouterr().err.splitlines()[0])
 
 
 @pytest.mark.parametrize("launcher", ["no-such-launcher -n 2", "torchrun 'unbalanced"])

@@ -22,7 +22,7 @@ def test_the_same_bytes_from_any_number_of_workers(lmdbs, monkeypatch):
     seen = set()
     for cores in (1, 2, 3):
         for records in (1, 2, 128):
-            monkeypatch.setattr(_workers, "cores", lambda cores=cores: cores)
+            monkeypatch.setattr(_workers, "worker_count", lambda cores=cores: cores)
             monkeypatch.setattr(
                 extract, "RUN", records
             )  # of one record: some runs have more, which go on in the parent

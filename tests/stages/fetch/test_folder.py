@@ -130,3 +130,13 @@ def test_a_folder_without_pictures_is_named(write_params, tmp_path):
     write_params({**FOLDER, "sources.folder.val_fraction": 0.0})
     with pytest.raises(ConfigError, match=r"sources\.folder\.val_fraction = 0\.0: .* greater than 0"):
         main()
+
+
+@pytest.mark.parametrize(("given", "lies"), [("~/pictures", "home/pictures"), ("~pictures", "~pictures")])
+def test_a_path_may_begin_at_home(write_params, tmp_path, monkeypatch, given, lies):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    picture(tmp_path / lies / "a.png", "png")
+    picture(tmp_path / "held out" / "b.png", "png")
+    write_params({**FOLDER, "sources.folder.train": given, "sources.folder.val": "held out"})
+    main()
+    assert [list(split) for split in splits()] == [[b"a.png"], [b"b.png"]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stages.kit.errors import StageError
-from stages.kit.state import KEEP, WorkingState, working_state
+from stages.kit.state import KEEP, WorkingState, run_folder, working_state
 
 
 def run(root: Path, seed: int, *, finished: bool) -> Path:
@@ -120,3 +120,15 @@ def test_a_writer_is_waited_for_when_a_run_is_interrupted(tmp_path: Path, monkey
     folder = run(tmp_path, 0, finished=False)
     assert (folder / "state.pt").exists()
     assert not (folder / "finished").exists()
+
+
+def test_a_run_that_need_not_last_needs_no_checkout_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / ".cache").touch()
+    with run_folder(tmp_path / ".cache" / "sample", {"a": 1}, "drawing the same images") as folder:
+        (folder / "chunk").touch()
+    assert not folder.exists()
+    with (
+        pytest.raises(StageError, match="the state of the run can't be kept here"),
+        run_folder(tmp_path / ".cache" / "train", {"a": 1}, "training the same run", must_last=True),
+    ):
+        pass
