@@ -1,12 +1,12 @@
 """Encoded images to pixels: what counts as an image, and what becomes of its mode, colours and orientation."""
 
 import contextlib
+import importlib
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,35 +14,15 @@ from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from torchvision.io import decode_jpeg, decode_webp
 
 from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
+from ddpm.pictures.encodings import HEIF, encoding_of
 from ddpm.pictures.metadata import without_metadata
 
-try:
-    import pillow_heif
-except ModuleNotFoundError:  # no dependency: few need it
-    HEIF: tuple[str, ...] = ()
-else:
-    pillow_heif.register_heif_opener()
-    HEIF = ("HEIF",)
+if HEIF:
+    importlib.import_module(HEIF).register_heif_opener()
 
-Encoding = Literal["jpeg", "webp", "png", "gif", "bmp", "tiff", "avif", "heic", "ppm", "other"]
 Truncated = Literal["skip", "use"]
 
-ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-SIGNATURES: dict[Encoding, re.Pattern[bytes]] = {
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "gif": re.compile(rb"GIF8[79]a"),
-    "bmp": re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL),
-    "tiff": re.compile(rb"(?:II[*+]\0|MM\0[*+])"),
-    "avif": re.compile(rb".{4}ftyp(?:avi[fs]|m(?:if|sf)1.{4,40}?avi[fs])", re.DOTALL),
-    "heic": re.compile(rb".{4}ftyp(?:he[iv][cmsx]|m(?:if|sf)1)", re.DOTALL),
-    "ppm": re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*[0-9]"),
-}
-"""How files begin."""
-HEAD = 64
-"""So many bytes of a file show its encoding."""
-FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", *HEIF)
+FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", *(("HEIF",) if HEIF else ()))
 """What `decode` opens. Pillow knows more, among them EPS, which it hands to an external program."""
 FAST = {"JPEG": decode_jpeg, "WEBP": decode_webp}
 """The same libraries as Pillow's without its copies: the same pixels in three quarters of the time."""
@@ -72,11 +52,6 @@ class Decoded:
 
     pixels: np.ndarray
     mode: str
-
-
-def encoding_of(data: bytes) -> Encoding:
-    """The encoding that the first `HEAD` bytes show, whatever a file is called."""
-    return next((name for name, signature in SIGNATURES.items() if signature.match(data)), "other")
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, truncated: Truncated = "skip") -> Decoded:

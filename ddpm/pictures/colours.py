@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 SRGB = ImageCms.createProfile("sRGB")
 SRGB_TOLERANCE = 2
 """A profile that moves no colour by more levels is sRGB: makers write that in many ways."""
+TIFF_PHOTOMETRIC = 262
 MODES = ("RGB", "L", "CMYK")
 """What a profile of a picture may be for."""
 
@@ -43,6 +44,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey as L, or as LA where one level means transparent."""
     levels = np.asarray(image)
+    if getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0:
+        levels = 65535 - levels  # 0 is white, which Pillow minds for 8 bits alone
     grey = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if "transparency" in image.info:
         grey.putalpha(Image.fromarray(np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)))
