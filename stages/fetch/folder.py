@@ -92,7 +92,7 @@ def read_picture(path: Path) -> tuple[bytes, str]:
     if not path.is_file():
         return b"", "no file"
     if path.suffix.lower() in RAW:
-        return b"", "raw camera file, to be developed first"
+        return b"", "raw camera file (develop it first)"
     with path.open("rb") as file:
         head = file.read(HEAD)
         encoding = encoding_of(head)
@@ -101,7 +101,7 @@ def read_picture(path: Path) -> tuple[bytes, str]:
         if encoding == "other":
             return b"", "no picture in a known format"
         if encoding == "heic" and not HEIF:
-            return b"", "HEIC, which needs the package pillow-heif"
+            return b"", "HEIC (needs the package pillow-heif)"
         return head + file.read(), ""
 
 
