@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import LSUN
 from torchvision.transforms import CenterCrop, Compose, Resize
 
+from ddpm.pictures.codec import MAX_PIXELS
 from stages.extract.duplicates import find_duplicates
 from stages.extract.stage import ExtractConfig, Lmdb, extract
 from stages.kit.progress import progress
@@ -74,7 +75,15 @@ def built(encoding: str, records: int) -> Path:
 
 def ours(filter_name: str, folder: Path, scratch: Path) -> float:
     """What the stage does with training images; the seconds that the search for duplicates takes of it."""
-    config = ExtractConfig(size=SIZE, geometry="center_crop", filter=filter_name, max_bad_fraction=0.0, dedupe="keep")
+    config = ExtractConfig(
+        size=SIZE,
+        geometry="center_crop",
+        filter=filter_name,
+        max_bad_fraction=0.0,
+        dedupe="keep",
+        max_pixels=MAX_PIXELS,
+        truncated="skip",
+    )
     target = scratch / "train.npy"
     table = extract([Lmdb(lmdb_path(folder, "church_outdoor", "train"), "church", 0)], target, config, "train")
     write_csv(scratch / "train.csv", table)

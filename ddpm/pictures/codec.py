@@ -1,22 +1,36 @@
-"""Encoded images to pixels: what counts as an image, and what becomes of its mode and orientation."""
+"""Encoded images to pixels: what counts as an image, and what becomes of its mode, colours and orientation."""
 
+import contextlib
+import importlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from torchvision.io import decode_jpeg, decode_webp
 
-Encoding = Literal["jpeg", "webp", "png", "other"]
+from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
+from ddpm.pictures.encodings import HEIF, encoding_of
+from ddpm.pictures.metadata import without_metadata
 
-ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF")
+if HEIF:
+    importlib.import_module(HEIF).register_heif_opener()
+
+Truncated = Literal["skip", "use"]
+
+FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", *(("HEIF",) if HEIF else ()))
 """What `decode` opens. Pillow knows more, among them EPS, which it hands to an external program."""
 FAST = {"JPEG": decode_jpeg, "WEBP": decode_webp}
 """The same libraries as Pillow's without its copies: the same pixels in three quarters of the time."""
+
+MAX_PIXELS = 89_478_485
+"""Pillow's limit."""
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # 16 MB for a profile, instead of 1; 64 MB for all texts stay
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a process for each core
 
 ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -32,10 +46,6 @@ UPRIGHT = {
 """What undoes each orientation. Pillow's `exif_transpose` writes all tags anew besides, and fails where one is odd."""
 
 
-class BadImage(ValueError):  # noqa: N818
-    """The bytes are no image that can be used; the message is a short reason."""
-
-
 @dataclass(frozen=True)
 class Decoded:
     """Pixels, uint8 `[H, W, 3]`, and Pillow's name of the mode that they were stored in: RGB, L, P, CMYK, RGBA ..."""
@@ -44,33 +54,52 @@ class Decoded:
     mode: str
 
 
-def encoding_of(data: bytes) -> Encoding:
-    """The encoding that the first bytes name, whatever a file is called."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    return "png" if data.startswith(b"\x89PNG\r\n\x1a\n") else "other"
-
-
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, truncated: Truncated = "skip") -> Decoded:
     """Decode to RGB, whole or not at all.
 
-    Of an animation the first frame is taken. An EXIF orientation is applied, a colour profile is not; for modes other
-    than RGB see `to_rgb`.
+    Of an animation the first frame is taken, of several pages the first. The orientation is applied. Colours with an
+    embedded profile are converted to sRGB, see `to_srgb`; for modes other than RGB see `to_rgb`. Damaged metadata is
+    ignored.
+
+    Args:
+        data: a file.
+        max_pixels: more may be an attack: a small file can claim any size.
+        truncated: `use` takes a JPEG that lacks its end if no pixel depends on what is lacking.
 
     Raises:
-        BadImage: no image, a damaged or truncated one, or one of so many pixels that it may be an attack.
+        BadImage: no image, a damaged or truncated one, or one of too many pixels.
     """
     if not data:
         raise BadImage("no bytes")
+    with _limit(max_pixels):
+        try:
+            return _decode(data)
+        except BadImage:
+            if truncated == "use" and data.startswith(b"\xff\xd8") and (image := _completed(data)):
+                return image
+            for profile in (True, False):
+                with contextlib.suppress(Exception):  # damaged bytes; the first reason is the one to tell
+                    return _decode(without_metadata(data, encoding_of(data), profile=profile))
+            raise
+
+
+@contextlib.contextmanager
+def _limit(pixels: int) -> Iterator[None]:
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which isn't used
+            warnings.simplefilter("ignore")  # of damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                mode = image.mode
-                return Decoded(_upright_pixels(image, data), mode)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _decode(data: bytes) -> Decoded:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            mode = image.mode
+            return Decoded(_upright_pixels(image, data), mode)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -81,14 +110,37 @@ def decode(data: bytes) -> Decoded:
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from None
 
 
+def _completed(data: bytes) -> Decoded | None:
+    """The JPEG with an end, if its pixels are the same whatever stands before that end."""
+    end = b"\xff\xd9"
+    data = data.removesuffix(end[:1])
+    try:
+        image, other = (_decode(data + more + end) for more in (b"", b"\x55\xaa" * 32))
+    except BadImage:
+        return None
+    return image if np.array_equal(image.pixels, other.pixels) else None
+
+
 def _upright_pixels(image: Image.Image, data: bytes) -> np.ndarray:
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    still = getattr(image, "n_frames", 1) == 1
-    if turn is None and image.mode == "RGB" and still and image.format in FAST:
+    if image.format == "TIFF":
+        image.load()  # which turns it
+    turn, transform = UPRIGHT.get(_orientation(image)), to_srgb(image.info.get("icc_profile"), image.mode)
+    if image.format in FAST and turn is None and transform is None and image.mode == "RGB" and _is_still(image):
         pixels = _fast_pixels(data, image.format)
         if pixels is not None and pixels.shape == (image.height, image.width, 3):
             return pixels
     return np.array(to_rgb(image if turn is None else image.transpose(turn)))
+
+
+def _is_still(image: Image.Image) -> bool:
+    return getattr(image, "n_frames", 1) == 1
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged metadata
+        return 1
 
 
 def _fast_pixels(data: bytes, encoding: str) -> np.ndarray | None:
@@ -97,21 +149,3 @@ def _fast_pixels(data: bytes, encoding: str) -> np.ndarray | None:
         return FAST[encoding](torch.frombuffer(bytearray(data), dtype=torch.uint8)).permute(1, 2, 0).numpy()
     except RuntimeError:
         return None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB: grey is repeated, a palette looked up, CMYK converted, transparency laid over white.
-
-    16-bit grey is scaled to 8 bits. Wider integers and floats have no declared range.
-
-    Raises:
-        BadImage: the mode says too little about its values.
-    """
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise BadImage(f"pixels of mode {image.mode} have no declared range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")

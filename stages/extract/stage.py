@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from ddpm.config import STRICT
 from ddpm.images import tile_grid
-from ddpm.pictures.codec import ENCODINGS, BadImage, Encoding, decode, encoding_of
+from ddpm.pictures.codec import BadImage, Truncated, decode
+from ddpm.pictures.encodings import Encoding, encoding_of
 from ddpm.pictures.resizing import Preprocessing, resize
 from stages.extract.duplicates import RADIUS, drop, find_duplicates
 from stages.kit.enough import RANKED, by_dvc, require_enough
@@ -32,16 +33,20 @@ RUN = 128
 """Records that a worker reads in one go, about."""
 RUN_BYTES = 1 << 26
 """What the images of a run may fill."""
+USUAL: tuple[Encoding, ...] = ("jpeg", "webp", "png", "other")
+"""Encodings that are counted even if there is none; others if there is one."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExtractConfig(Preprocessing):
-    """The preprocessing, how much of a split may be unusable, and what is done about duplicates."""
+    """The preprocessing, what counts as unusable, how much of a split may be so, and what is done about duplicates."""
 
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     dedupe: Literal["keep", "drop"]
+    max_pixels: PositiveInt
+    truncated: Truncated
 
 
 class Lmdb(NamedTuple):
@@ -205,7 +210,7 @@ def extract_run(run: Run, config: ExtractConfig) -> Result:
             break
         name, encoding = (key_text(key), run.lmdb.category, run.lmdb.label), encoding_of(value)
         try:
-            image = decode(value)
+            image = decode(value, max_pixels=config.max_pixels, truncated=config.truncated)
         except BadImage as error:
             records.append(Record(*name, None, None, encoding, "", "bad", str(error)))
         else:
@@ -243,7 +248,7 @@ def summary(table: pd.DataFrame, modes: list[str], size: int) -> dict[str, Any]:
         "dropped": statuses["duplicate"],
         "enlarged": int((used[["source_width", "source_height"]].min(axis=1) < size).sum()),
         "images_of": {name: images_of[name] for name in table["category"].unique()},
-        "encoding": {name: encodings[name] for name in ENCODINGS},
+        "encoding": dict.fromkeys(USUAL, 0) | dict(sorted(encodings.items())),
         "mode": {name: stored[name] for name in modes},
     }
 

@@ -4,19 +4,35 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from ddpm.pictures.codec import encoding_of
+from ddpm.pictures.encodings import HEAD, HEIF, encoding_of
 from stages.kit.errors import StageError
 from stages.kit.progress import progress
-from stages.shared.lmdbs import KEY_BYTES
+from stages.shared.lmdbs import KEY_BYTES, key_text
 
-HEAD = 16  # bytes, which show what a file is
+SYSTEM = {
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp"),
+    *("$recycle.bin", "recycler", "system volume information"),
+    *("__macosx", "network trash folder", "temporary items", "lost+found"),
+}
+"""Folders that NAS and desktop systems make: thumbnails, deleted files, resource forks; in lower case."""
+RAW = {".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".pef", ".sr2", ".srw"}
+"""Camera files that are TIFFs to a reader, with a preview as their picture."""
 
 
-def pictures(folder: Path, name: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield `(key, content)` of each JPEG, PNG and WebP file; say how many others there are.
+class PassedOver(NamedTuple):
+    """A line of the table of files that were not taken."""
+
+    source: str
+    file: str
+    reason: str
+
+
+def pictures(folder: Path, name: str, passed_over: list[PassedOver]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `(key, content)` of each picture; append to `passed_over` what is none, and say how much that is.
 
     The key is the path below `folder`. In memory are one file and the names in the folders above it.
 
@@ -25,25 +41,34 @@ def pictures(folder: Path, name: str) -> Iterator[tuple[bytes, bytes]]:
     """
     if not folder.is_dir():
         raise StageError(f"{name}: not a folder ({folder.resolve()})")
-    counts = Counter[str]()
+    found, first = 0, len(passed_over)
     total = sum(1 for _ in entries(folder))
     with progress(total, "files", label=name) as bar:
         for path in entries(folder):
             bar.update()
-            hidden = path.name.startswith(".")
-            content = None if hidden else read_picture(path)
-            counts["hidden" if hidden else "pictures" if content else "others"] += 1
-            if content:
-                yield key_of(path.relative_to(folder)), content
-    others = f"{counts['others']} that are no JPEG, PNG or WebP, {counts['hidden']} hidden"
-    if not counts["pictures"]:
+            key = key_of(path.relative_to(folder))
+            content, reason = read_picture(path)
+            if reason:
+                passed_over.append(PassedOver(name, key_text(key), reason))
+            else:
+                found += 1
+                yield key, content
+    others = in_words(passed_over[first:])
+    if not found:
         raise StageError(f"{name}: no picture among {total} files; passed over: {others}")
-    if counts.total() > counts["pictures"]:
-        print(f"fetch: {name}: {counts['pictures']} pictures; passed over: {others}", file=sys.stderr)
+    if others:
+        print(f"fetch: {name}: {found} pictures; passed over: {others}", file=sys.stderr)
+
+
+def in_words(passed_over: Sequence[PassedOver]) -> str:
+    """How many files were passed over for each reason, with the first of them."""
+    counts = Counter(each.reason for each in passed_over)
+    first = {each.reason: each.file for each in reversed(passed_over)}
+    return "; ".join(f"{count} {reason} ({first[reason]})" for reason, count in counts.items())
 
 
 def entries(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files at any depth, through links, in the order of their names; what is hidden isn't opened.
+    """All files at any depth, through links, in the order of their names; hidden and system folders aren't opened.
 
     A link to one of the folders that it stands in isn't followed, but counts as a file.
     """
@@ -52,19 +77,37 @@ def entries(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path
         names = sorted(found, key=lambda entry: entry.name)
     for entry in names:
         path = Path(entry.path)
-        if entry.name.startswith(".") or not entry.is_dir() or path.resolve() in here:
+        if entry.name.startswith(".") or not entry.is_dir() or is_system(path) or path.resolve() in here:
             yield path
         else:
             yield from entries(path, here)
 
 
-def read_picture(path: Path) -> bytes | None:
-    """The file whole, or None where its first bytes are no picture's."""
+def read_picture(path: Path) -> tuple[bytes, str]:
+    """The file whole, or why it is passed over."""
+    if path.name.startswith("."):
+        return b"", "hidden"
+    if is_system(path):
+        return b"", "made by a NAS or desktop system"
     if not path.is_file():
-        return None
+        return b"", "no file"
+    if path.suffix.lower() in RAW:
+        return b"", "raw camera file (develop it first)"
     with path.open("rb") as file:
         head = file.read(HEAD)
-        return None if encoding_of(head) == "other" else head + file.read()
+        encoding = encoding_of(head)
+        if not head:
+            return b"", "empty"
+        if encoding == "other":
+            return b"", "no picture in a known format"
+        if encoding == "heic" and not HEIF:
+            return b"", "HEIC (needs the package pillow-heif)"
+        return head + file.read(), ""
+
+
+def is_system(path: Path) -> bool:
+    """Whether it is a folder that a system made."""
+    return path.name.lower() in SYSTEM and path.is_dir()
 
 
 def key_of(path: Path) -> bytes:

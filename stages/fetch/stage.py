@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from ddpm.config import STRICT, ConfigError
 from ddpm.drawing.scenes import CATEGORIES, draw_scene
 from ddpm.rng import numpy_stream
 from stages.fetch.archive import DamagedError, place, unzip
-from stages.fetch.folder import pictures
+from stages.fetch.folder import PassedOver, pictures
 from stages.fetch.splits import found_at, hold_out, require_apart
 from stages.kit.enough import by_dvc, require_enough
 from stages.kit.errors import StageError, without_credentials
@@ -123,10 +123,18 @@ class Published(NamedTuple):
     sha256: str
 
 
-def main(*, published: Path, lmdb: Path, factors: Path) -> str:
+class Fetched(NamedTuple):
+    """What there is to say of one category and split: of what was drawn, and of what was no picture."""
+
+    drawn: Sequence[dict[str, Any]] = ()
+    passed_over: Sequence[PassedOver] = ()
+
+
+def main(*, published: Path, lmdb: Path, factors: Path, passed_over: Path) -> str:
     """Write `<category>_<split>_lmdb/data.mdb` for each category of `sources.<data>` and split into the folder LMDB.
 
-    FACTORS gets what was drawn; PUBLISHED is the table of LSUN's zips, which downloads are held to.
+    FACTORS gets what was drawn, PASSED_OVER the files of a folder that are no pictures. PUBLISHED is the table of
+    LSUN's zips, which downloads are held to.
     """
     params = read_params()
     source = params.source()
@@ -139,13 +147,17 @@ def main(*, published: Path, lmdb: Path, factors: Path) -> str:
     fraction = fraction_of(config)
     require_apart(places_of(config))
     rows: Factors = []
+    others: list[PassedOver] = []
     for category in config.categories:
         targets = {split: lmdb_path(lmdb, category, split) for split in SPLITS}
         for split in SPLITS[:1] if fraction else SPLITS:
-            rows += fetch(config, category, split, targets[split], known.get((category, split)))
+            fetched = fetch(config, category, split, targets[split], known.get((category, split)))
+            rows += fetched.drawn
+            others += fetched.passed_over
         if fraction:
             hold_out(targets["train"], targets["val"], fraction)
     write_csv(factors, pd.DataFrame(rows) if rows else pd.DataFrame(columns=["split", "category", "key"]))
+    write_csv(passed_over, pd.DataFrame(others, columns=list(PassedOver._fields)))
     found = {split: split_lmdbs(lmdb, config.categories, split) for split in SPLITS}
     counts = {split: sum(map(count_records, paths.values())) for split, paths in found.items()}
     if not counts["val"]:
@@ -210,7 +222,7 @@ def read_published(path: Path) -> dict[tuple[str, str], Published]:
     return known
 
 
-def generate(config: GenerateConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
+def generate(config: GenerateConfig, category: str, split: Split, target: Path, _: Published | None) -> Fetched:
     """Draw the images of one category and split, each from (seed, category, split, index) alone."""
     images = config.train_images if split == "train" else config.val_images
     rows: Factors = []
@@ -227,10 +239,10 @@ def generate(config: GenerateConfig, category: str, split: Split, target: Path, 
                     bar.update()
 
     write_lmdb(target, records())
-    return rows
+    return Fetched(drawn=rows)
 
 
-def copy(config: PathConfig, category: str, split: Split, target: Path, published: Published | None) -> Factors:
+def copy(config: PathConfig, category: str, split: Split, target: Path, published: Published | None) -> Fetched:
     """Copy one category and split from this machine."""
     name, source = place_of(config, category, split)
     with source.open("rb") as stream:
@@ -241,19 +253,20 @@ def copy(config: PathConfig, category: str, split: Split, target: Path, publishe
             records = place(stream, source.stat().st_size, target, name)
     if published and records != published.records:
         print(f"fetch: {name}: {records} records; LSUN's {category} {split} has {published.records}", file=sys.stderr)
-    return []
+    return Fetched()
 
 
-def gather(config: FolderConfig, category: str, split: Split, target: Path, _: Published | None) -> Factors:
+def gather(config: FolderConfig, category: str, split: Split, target: Path, _: Published | None) -> Fetched:
     """Collect the pictures of one category and split."""
     name, folder = place_of(config, category, split)
-    write_lmdb(target, pictures(folder, name))
-    return []
+    passed_over: list[PassedOver] = []
+    write_lmdb(target, pictures(folder, name, passed_over))
+    return Fetched(passed_over=passed_over)
 
 
 def download_lsun(
     config: LsunConfig, category: str, split: Split, target: Path, published: Published | None
-) -> Factors:
+) -> Fetched:
     """Download one category, whole or of one split; the zip is kept, so that another run needs no network."""
     file = f"{category}.zip" if config.val_fraction else f"{category}_{split}_lmdb.zip"
     published = None if config.val_fraction else published
@@ -279,10 +292,10 @@ def download_lsun(
             f"{archive}: {records} records, not {published.records} (stages/fetch/lsun.csv, {category} {split})"
         )
     print(f"{archive} is kept; `dvc repro` doesn't need it any more", file=sys.stderr)
-    return []
+    return Fetched()
 
 
-KINDS: dict[str, tuple[type[Any], Callable[[Any, str, Split, Path, Published | None], Factors]]] = {
+KINDS: dict[str, tuple[type[Any], Callable[[Any, str, Split, Path, Published | None], Fetched]]] = {
     "generate": (GenerateConfig, generate),
     "path": (PathConfig, copy),
     "lsun": (LsunConfig, download_lsun),

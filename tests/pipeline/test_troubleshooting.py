@@ -94,7 +94,20 @@ def test_no_network(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_download, "SECOND", 0.0)
     assert is_quoted(fail("weights", {}, "--backbone", "backbone.safetensors"))
     source, table = {"data": "lsun", "sources.lsun.urls": [NOWHERE]}, REPOSITORY / "stages" / "fetch" / "lsun.csv"
-    assert is_quoted(fail("fetch", source, "--published", table, "--lmdb", "lmdb", "--factors", "factors.csv"))
+    assert is_quoted(
+        fail(
+            "fetch",
+            source,
+            "--published",
+            table,
+            "--lmdb",
+            "lmdb",
+            "--factors",
+            "factors.csv",
+            "--passed-over",
+            "passed_over.csv",
+        )
+    )
 
 
 def test_divergence(fail: Fail, tmp_path: Path) -> None:

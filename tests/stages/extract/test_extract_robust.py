@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from killing import kill_and_repeat
 
-from ddpm.pictures.codec import ENCODINGS, BadImage, decode
+from ddpm.pictures.codec import MAX_PIXELS, BadImage, decode
 from ddpm.pictures.resizing import resize
 from stages.extract import stage as extract
 from stages.kit import workers as _workers
@@ -59,7 +59,15 @@ def test_a_fuzzed_lmdb_is_accounted_for_record_by_record(tmp_path_factory, count
     folder = tmp_path_factory.mktemp("fuzz")
     file, target = folder / "data.mdb", folder / "train.npy"
     write_lmdb(file, records.items())
-    config = extract.ExtractConfig(size=32, geometry="squash", filter="bilinear", max_bad_fraction=1.0, dedupe="keep")
+    config = extract.ExtractConfig(
+        size=32,
+        geometry="squash",
+        filter="bilinear",
+        max_bad_fraction=1.0,
+        dedupe="keep",
+        max_pixels=MAX_PIXELS,
+        truncated="skip",
+    )
     sources = [extract.Lmdb(file, "church", 0)]
     if not any(readable(value) for value in records.values()):
         with pytest.raises(StageError, match="records are bad" if records else "an empty LMDB"):
@@ -78,7 +86,7 @@ def test_a_fuzzed_lmdb_is_accounted_for_record_by_record(tmp_path_factory, count
             decode(records[key_bytes(key)])
     counts = extract.summary(table, ["L", "RGB"], 32)
     assert counts["n"] == count == counts["images"] + counts["bad"] == sum(counts["encoding"].values())
-    assert list(counts["encoding"]) == list(ENCODINGS)
+    assert list(counts["encoding"])[:4] == list(extract.USUAL)
     shutil.rmtree(folder)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from stages.fetch import stage as fetch
 
 PUBLISHED, LMDB, FACTORS_CSV = Path("lsun.csv"), Path("data/lmdb"), Path("data/factors.csv")
-OPTIONS = {"published": PUBLISHED, "lmdb": LMDB, "factors": FACTORS_CSV}
+PASSED_OVER = Path("data/passed_over.csv")
+OPTIONS = {"published": PUBLISHED, "lmdb": LMDB, "factors": FACTORS_CSV, "passed_over": PASSED_OVER}
 
 
 def data_mdb(category, split):

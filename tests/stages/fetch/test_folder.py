@@ -5,11 +5,12 @@ import os
 import shutil
 
 import pytest
-from fetching import LMDB, data_mdb, main
+from fetching import LMDB, PASSED_OVER, data_mdb, main
 from PIL import Image
 
 from ddpm.config import ConfigError
 from ddpm.pictures.codec import decode
+from ddpm.pictures.encodings import HEIF
 from stages.kit.errors import StageError
 from stages.shared.lmdbs import read_lmdb
 
@@ -55,7 +56,46 @@ def test_a_folder_gives_every_picture_at_any_depth_as_it_is(write_params, tmp_pa
     assert list(val) == [b"f.jpg"]
     assert [decode(content).pixels.shape for content in train.values()] == [(50, 60, 3)] * 6
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fetch:")]
-    assert said == ["fetch: train = own: 6 pictures; passed over: 5 that are no JPEG, PNG or WebP, 2 hidden"]
+    assert said == [
+        "fetch: train = own: 6 pictures; passed over: 2 hidden (.thumbnails); 1 empty (empty.png); "
+        "3 no file (gone); 1 no picture in a known format (page.jpg)"
+    ]
+    table = [line.split(",", 1)[1] for line in PASSED_OVER.read_text().splitlines()]
+    assert table == [
+        "file,reason",
+        ".thumbnails,hidden",
+        "empty.png,empty",
+        "gone,no file",
+        "page.jpg,no picture in a known format",
+        "pipe,no file",
+        "%C3%A9t%C3%A9/._a.jpg,hidden",
+        "%C3%A9t%C3%A9/circle,no file",
+    ]
+
+
+def test_a_folder_gives_what_decode_opens_and_nothing_that_systems_made(write_params, tmp_path):
+    own = tmp_path / "own"
+    wanted = [f"a.{encoding}" for encoding in ("avif", "bmp", "gif", "jpeg", "png", "ppm", "tiff", "webp")]
+    for name in wanted:
+        picture(own / name, name.partition(".")[2])
+    picture(own / "recycled" / "x.png", "png")  # a name that people give
+    for folder in ("@eaDir/a.jpg", "#recycle", "$RECYCLE.BIN/S-1-5", "__MACOSX", "lost+found", "@Recycle"):
+        picture(own / "deep" / folder / "SYNOPHOTO_THUMB_XL.jpg", "jpeg")
+    picture(own / "b.NEF", "tiff")
+    (own / "c.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (own / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    picture(tmp_path / "val" / "f.jpg", "jpeg")
+    write_params({**FOLDER, "sources.folder.val": "val"})
+    main()
+    train = splits()[0]
+    assert sorted(train) == sorted([name.encode() for name in wanted] + [b"recycled/x.png"])
+    assert {decode(content).pixels.shape for content in train.values()} == {(50, 60, 3)}
+    reasons = dict(line.split(",")[1:] for line in PASSED_OVER.read_text().splitlines()[1:])
+    assert reasons.pop("b.NEF").startswith("raw camera file")
+    assert reasons.pop("Thumbs.db") == "no picture in a known format"
+    assert HEIF or "pillow-heif" in reasons.pop("c.heic")
+    assert set(reasons.values()) == {"made by a NAS or desktop system"}
+    assert len(reasons) == 6
 
 
 def test_more_files_move_no_picture_between_training_and_held_out(write_params, tmp_path, monkeypatch):
@@ -115,7 +155,10 @@ def test_a_folder_without_pictures_is_named(write_params, tmp_path):
         ({"train": "missing"}, r"train = missing: no such file or folder \(looked for /.*/missing\)"),
         ({"train": "file"}, r"train = file: not a folder"),
         ({"train": "empty"}, r"train = empty: no picture among 0 files"),
-        ({"train": "text", "val": "one"}, r"train = text: no picture among 1 files; passed over: 1 that are no JPEG"),
+        (
+            {"train": "text", "val": "one"},
+            r"train = text: no picture among 1 files; passed over: 1 no picture in a known format",
+        ),
         ({"train": "one/val"}, r"sources\.folder: no category has two images, so none is held out; name others in val"),
         ({"train": "one", "val": "one/val"}, r"train = one, val = one/val: one lies in the other"),
         ({"train": "one", "val": "text"}, r"val = text: no picture"),

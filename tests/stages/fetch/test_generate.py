@@ -8,7 +8,8 @@ from fetching import FACTORS_CSV, LMDB, data_mdb, main
 
 from ddpm.config import ConfigError
 from ddpm.drawing.scenes import FACTORS
-from ddpm.pictures.codec import decode, encoding_of
+from ddpm.pictures.codec import decode
+from ddpm.pictures.encodings import encoding_of
 from stages.shared.lmdbs import read_lmdb
 
 SMALL = {"data": "smoke", "sources.smoke.train_images": 6, "sources.smoke.val_images": 3}

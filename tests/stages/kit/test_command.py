@@ -21,6 +21,7 @@ def python(folder, *arguments, **environment):
 def test_a_stage_ends_in_what_it_made_and_a_log_has_lines(write_params, tmp_path):
     write_params({"data": "smoke", "sources.smoke.train_images": 40, "sources.smoke.val_images": 3})
     options = ["--published", PUBLISHED, "--lmdb", "data/lmdb", "--factors", "data/factors.csv"]
+    options += ["--passed-over", "data/passed_over.csv"]
     done = python(tmp_path, "-m", "stages.fetch", *options)
     assert done.returncode == 0
     *bars, last = done.stderr.splitlines()
@@ -38,13 +39,13 @@ def test_a_missing_option_is_one_line_with_all_that_there_are(tmp_path):
     done = python(REPOSITORY, "-m", "stages.fetch", "--lmdb", "data/lmdb")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "the following arguments are required: --published, --factors; usage: " in done.stderr
+    assert "the following arguments are required: --published, --factors, --passed-over; usage: " in done.stderr
 
 
 def test_what_was_made_stands_where_nothing_can_be_logged(write_params, tmp_path):
     write_params({"data": "smoke", "sources.smoke.train_images": 2, "sources.smoke.val_images": 2})
     (tmp_path / ".cache").touch()
-    options = ["--published", PUBLISHED, "--lmdb", "lmdb", "--factors", "factors.csv"]
+    options = ["--published", PUBLISHED, "--lmdb", "lmdb", "--factors", "factors.csv", "--passed-over", "p.csv"]
     done = python(tmp_path, "-m", "stages.fetch", *options)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "factors.csv").exists()
