@@ -53,8 +53,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    transform = to_srgb(profile, image.mode)
-    return (ImageCms.applyTransform(image, transform) if transform else image).convert("RGB")
+    if transform := to_srgb(profile, image.mode):
+        image = ImageCms.applyTransform(image, transform) or image  # None is for changes in place
+    return image.convert("RGB")
 
 
 @functools.lru_cache(maxsize=16)

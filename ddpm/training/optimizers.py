@@ -7,7 +7,7 @@ software: with AVX2 a step of `models.tiny` took 16 times as long.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class Muon(Optimizer):
         super().__init__(parameters, {"lr": 0.0, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step of every parameter, at its group's `lr`."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
