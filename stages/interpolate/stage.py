@@ -61,11 +61,11 @@ def main(
     model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
     preprocessing = {weights: model.preprocessing}
     real = open_real(backbone, images, preprocessing, config, device)
-    noise = between_noises(model, params, config, device)
+    noise = between_noises(model, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:
-        pictured = between_images(model, params, config, to_model_range(real.held_out).to(device))
+        pictured = between_images(model, config, to_model_range(real.held_out).to(device))
         found = measure(real, noise, pictured)
         write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
         write_json(details, found)
