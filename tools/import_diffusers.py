@@ -48,8 +48,9 @@ def main(folder: Path, weights: Path, *, scheduler: Path | None = None, allow_pi
         arguments = scheduler_in(scheduler or folder)
         diffusion, target = diffusion_of(arguments)
         sampling = sampling_of(arguments, described.get("decay", 0.0))
+        ours = UNet(network, size, classes)
         tensors = weights_in(unet, allow_pickle=allow_pickle)
-        UNet(network, size, classes).load_state_dict(tensors)
+        ours.load_state_dict(tensors)
     except (ConfigError, RuntimeError, OSError, ValueError, SafetensorError) as error:
         raise StageError(f"{folder}: {' '.join(map(str.strip, str(error).splitlines()[:2]))}") from None
     preprocessing = read_params().section(ExtractConfig, "extract")
