@@ -7,6 +7,7 @@ from drawn import PREPROCESSING
 
 from ddpm.config import parse
 from ddpm.networks.unet import UNet, UNetConfig
+from stages.kit.params import read_params
 from stages.shared.formats import write_safetensors
 
 NETWORK = {
@@ -28,5 +29,6 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "size": 48,
         "image_recipe": PREPROCESSING.name,
         "classes": classes,
+        "sampling": read_params().mapping("models", "smoke", "sampling"),
     }
     write_safetensors(folder / "ema_0.99.safetensors", tensors, settings)

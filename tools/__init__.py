@@ -1,1 +1,1 @@
-"""Commands that are no stages: export, import, one page to send, tables."""
+"""Commands that are no stages: export, import, images as files, one page to send, tables."""

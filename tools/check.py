@@ -26,7 +26,7 @@ from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import require_classes
 from stages.shared.images import image_set
-from stages.shared.model import ModelSampling, SampleConfig, model_sampling, sampling
+from stages.shared.model import ModelSampling, SampleConfig, sampling
 from stages.shared.ranking import RankConfig
 
 MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
@@ -64,19 +64,24 @@ def main(*, images: Path | None = None) -> str:
     return "params.yaml is as all stages want it"
 
 
+def own_of(params: Params) -> ModelSampling:
+    """How the chosen model is sampled from."""
+    return params.section(ModelSampling, "models", params.top.model, "sampling")
+
+
 def require_steps(params: Params) -> None:
     """Fail where a sampler takes more steps than the diffusion has, or the diffusion too few for the bound.
 
     Raises:
         ConfigError: naming the section.
     """
-    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    VariationalBound(schedule, model_sampling(params).variance)
+    schedule, own = NoiseSchedule(params.section(DiffusionConfig, "diffusion")), own_of(params)
+    VariationalBound(schedule, own.variance)
     interpolate = params.section(InterpolateConfig, "interpolate")
-    ways = {"sample": [sampling(params, "sample", **asdict(params.section(SampleConfig, "sample")))]}
+    ways = {"sample": [sampling(own, "sample", **asdict(params.section(SampleConfig, "sample")))]}
     # Real images are interpolated by these two, whatever `methods` are.
     samplers = dict.fromkeys(["ancestral", "ddim", *(METHODS[name][1] for name in interpolate.methods)])
-    ways["interpolate"] = [way(params, interpolate, sampler) for sampler in samplers]
+    ways["interpolate"] = [way(own, interpolate, sampler) for sampler in samplers]
     for section, each in ((section, each) for section, found in ways.items() for each in found):
         try:
             spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
@@ -90,7 +95,7 @@ def require_average(params: Params) -> None:
     Raises:
         ConfigError: naming those that it keeps.
     """
-    model, decay = params.top.model, model_sampling(params).ema_decay
+    model, decay = params.top.model, own_of(params).ema_decay
     kept = params.section(Recipe, "models", model, "recipe").ema_decays
     if decay and decay not in kept:
         raise ConfigError(

@@ -1,25 +1,31 @@
-"""A network and its schedule in the words of diffusers, and back."""
+"""A network, its schedule and how it is sampled from in the words of diffusers, and back."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.networks.unet import UNetConfig
+from stages.shared.model import ModelSampling
 
 TARGETS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+SAMPLERS = {"DDPMScheduler": "ancestral", "DDIMScheduler": "ddim"}
+DDIM_STEPS = 50
+"""Of `DDIMPipeline`, where nothing else is asked for; `DDPMPipeline` takes all T."""
+VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large"}
 
 FIXED = {
-    "flip_sin_to_cos": False,
     "time_embedding_type": "positional",
+    "time_embedding_dim": None,
     "center_input_sample": False,
+    "mid_block_type": "UNetMidBlock2D",
     "mid_block_scale_factor": 1,
     "downsample_type": "conv",
     "upsample_type": "conv",
     "act_fn": "silu",
-    "attention_head_dim": None,
     "resnet_time_scale_shift": "default",
     "add_attention": True,
     "attn_norm_num_groups": None,
@@ -27,9 +33,12 @@ FIXED = {
 }
 """What our network is, in `UNet2DModel`'s arguments; it knows no other."""
 CONVENTIONS = {
-    "torch": {"freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5},
-    "tensorflow": {"freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6},
+    "torch": {"flip_sin_to_cos": False, "freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5},
+    "tensorflow": {"flip_sin_to_cos": False, "freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6},
+    "diffusers": {"flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5},
 }
+SCHEDULER = {"trained_betas": None, "rescale_betas_zero_snr": False, "thresholding": False, "set_alpha_to_one": True}
+"""What our schedule and samplers are, in the arguments of a scheduler; they know no other."""
 
 
 def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, Any]:
@@ -51,6 +60,7 @@ def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, An
         "up_block_types": [_block("Up", attention) for attention in reversed(attended)],
         "dropout": network.dropout,
         "norm_num_groups": network.groups,
+        "attention_head_dim": network.head_channels,
         "num_class_embeds": classes + 1 if network.conditional else None,
     }
 
@@ -59,17 +69,17 @@ def _block(side: str, attention: bool) -> str:
     return f"{'Attn' if attention else ''}{side}Block2D"
 
 
-def scheduler_arguments(diffusion: DiffusionConfig, target: str, *, clip: bool, variance: str) -> dict[str, Any]:
-    """The arguments of the `DDPMScheduler`; its strides start at T - 1, as ours do."""
+def scheduler_arguments(diffusion: DiffusionConfig, target: str, how: ModelSampling) -> dict[str, Any]:
+    """The arguments of the `DDPMScheduler`. With `trailing`, its strides start at T - 1, as all of ours do."""
     return {
         "num_train_timesteps": diffusion.steps,
         "beta_schedule": SCHEDULES[diffusion.schedule],
         "beta_start": diffusion.beta_start * 1000 / diffusion.steps,
         "beta_end": diffusion.beta_end * 1000 / diffusion.steps,
-        "variance_type": f"fixed_{variance}",
-        "clip_sample": clip,
+        "variance_type": f"fixed_{how.variance}",
+        "clip_sample": how.clip,
         "prediction_type": TARGETS[target],
-        "timestep_spacing": "trailing",
+        "timestep_spacing": "trailing" if how.spacing == "logsnr" else how.spacing,
     }
 
 
@@ -113,6 +123,7 @@ def network_of(arguments: Mapping[str, Any]) -> tuple[UNetConfig, int, int]:
         "conditional": rows is not None,
         "initial": "zero",
         "conventions": known[0],
+        "head_channels": arguments["attention_head_dim"],
     }
     return parse(UNetConfig, values, "the network"), size, rows - 1 if rows else 0
 
@@ -128,9 +139,9 @@ def diffusion_of(arguments: Mapping[str, Any]) -> tuple[DiffusionConfig, str]:
     for name, known in (("beta_schedule", schedules), ("prediction_type", targets)):
         if arguments[name] not in known:
             raise ConfigError(f"{name} = {arguments[name]!r}: must be one of {', '.join(known)}")
-    for name in ("trained_betas", "rescale_betas_zero_snr"):
-        if arguments.get(name):
-            raise ConfigError(f"{name} is set: our schedules are linear and cosine as they are")
+    for name, value in SCHEDULER.items():
+        if arguments.get(name, value) != value:
+            raise ConfigError(f"{name} = {reprlib.repr(arguments[name])}: ours has {value!r}")
     steps = arguments["num_train_timesteps"]
     values = {
         "steps": steps,
@@ -139,3 +150,26 @@ def diffusion_of(arguments: Mapping[str, Any]) -> tuple[DiffusionConfig, str]:
         "beta_end": arguments["beta_end"] * steps / 1000,
     }
     return parse(DiffusionConfig, values, "the schedule"), targets[arguments["prediction_type"]]
+
+
+def sampling_of(arguments: Mapping[str, Any], ema_decay: float) -> ModelSampling:
+    """How a scheduler with these arguments samples, `_class_name` among them, from weights averaged with `ema_decay`.
+
+    Raises:
+        ConfigError: naming an argument that ours can't follow.
+    """
+    for name, known in (("_class_name", SAMPLERS), ("variance_type", VARIANCES)):
+        if arguments[name] not in known:
+            raise ConfigError(f"{name} = {arguments[name]!r}: must be one of {', '.join(known)}")
+    if arguments["clip_sample"] and arguments["clip_sample_range"] != 1:
+        raise ConfigError(f"clip_sample_range = {arguments['clip_sample_range']}: ours has 1")
+    sampler, steps = SAMPLERS[arguments["_class_name"]], arguments["num_train_timesteps"]
+    values = {
+        "ema_decay": ema_decay,
+        "sampler": sampler,
+        "steps": min(DDIM_STEPS, steps) if sampler == "ddim" else steps,
+        "spacing": arguments["timestep_spacing"],
+        "clip": arguments["clip_sample"],
+        "variance": VARIANCES[arguments["variance_type"]],
+    }
+    return parse(ModelSampling, values, "the scheduler")

@@ -4,8 +4,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from ddpm.networks.unet import UNet
 from stages.kit.command import run
 from stages.kit.errors import StageError
 from stages.kit.files import digest, write_text
-from stages.kit.params import Params, read_params
-from stages.shared.formats import read_safetensors
-from stages.shared.model import Model, load_model, model_sampling, weights_file
+from stages.kit.params import read_params
+from stages.shared.formats import read_safetensors, write_safetensors
+from stages.shared.model import Model, ModelSampling, load_model, weights_file
 from tools.diffusers_names import scheduler_arguments, unet_arguments
 
 try:
@@ -38,26 +39,34 @@ TOLERANCE = 1e-4
 """By how much ONNX Runtime's output may differ from torch's."""
 
 
-def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
+def main(
+    weights: Path,
+    folder: Path,
+    *,
+    changes: Annotated[Mapping[str, Any], ModelSampling, "models.NAME.sampling"],
+    metrics: Path | None = None,
+) -> str:
     """Write WEIGHTS, the folder that `train` writes or a file of it, to FOLDER.
 
     That is what `diffusers.DDPMPipeline.from_pretrained(FOLDER)` reads, `model.safetensors`, `network.onnx`, and a
     model card, README.md. METRICS of a run with these weights, as reports/details/evaluate.json has them, go into it.
+    How the model is sampled from goes into `model.safetensors` and, as far as it has words for it, into the scheduler.
     """
     if MISSING:
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
     if folder.exists():
         raise StageError(f"{folder} exists; name another folder, or remove it")
     params = read_params()
-    model = load_model(weights, params, torch.device("cpu"), "float32")
+    model = load_model(weights, params, torch.device("cpu"), "float32", changes)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        file = weights_file(weights, params)
-        _, settings = read_safetensors(file)
-        pipeline_of(model, parse(DiffusionConfig, settings["diffusion"], str(file)), params).save_pretrained(part)
+        file = weights_file(weights, params, changes)
+        tensors, settings = read_safetensors(file)
+        pipeline_of(model, parse(DiffusionConfig, settings["diffusion"], str(file))).save_pretrained(part)
         write_onnx(model, part / "network.onnx")
-        shutil.copyfile(file, part / "model.safetensors")
+        settings["sampling"] = {**asdict(model.own), "ema_decay": settings.get("ema_decay", model.own.ema_decay)}
+        write_safetensors(part / "model.safetensors", tensors, settings)
         for written in part.rglob("*.safetensors"):
             shutil.copymode(part / "model_index.json", written)  # safetensors lets nobody else read it
         write_text(part / "README.md", card(file, settings, metrics))
@@ -67,13 +76,13 @@ def main(weights: Path, folder: Path, *, metrics: Path | None = None) -> str:
     return f"a pipeline for diffusers, safetensors, ONNX and a model card in {folder}"
 
 
-def pipeline_of(model: Model, diffusion: DiffusionConfig, params: Params) -> Any:
+def pipeline_of(model: Model, diffusion: DiffusionConfig) -> Any:
     """Network and schedule of `model` in diffusers, to be sampled with the clipping and variance that are its own."""
-    network, how = model.network, model_sampling(params)
+    network = model.network
     size, classes = model.shape[1], len(model.classes)
     theirs: Any = UNet2DModel(**unet_arguments(network.config, size, classes))
     theirs.load_state_dict(network.state_dict())
-    arguments = scheduler_arguments(diffusion, model.denoiser.target, clip=how.clip, variance=how.variance)
+    arguments = scheduler_arguments(diffusion, model.denoiser.target, model.own)
     return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -19,10 +20,11 @@ from ddpm.config import STRICT
 class UNetConfig:
     """The network's shape.
 
-    `attention` names the resolutions, in feature-map pixels, that get self-attention; `groups` are those of every
-    GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an image; `training.initial` gives it its
-    `initial` weights. `conventions` are torch's, or those of Ho et al.'s TensorFlow code, which the checkpoints
-    google/ddpm-* have (`follow_tensorflow`).
+    `attention` names the resolutions, in feature-map pixels, that get self-attention, in heads of `head_channels`; an
+    empty one is one head, as in Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
+    network is told the class of an image; `training.initial` gives it its `initial` weights. `conventions` are torch's,
+    those of Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`), or those that
+    `diffusers` starts from: torch's, with the cosines of the time embedding before its sines.
     """
 
     channels: int
@@ -34,7 +36,8 @@ class UNetConfig:
     groups: int
     conditional: bool
     initial: Literal["zero", "xavier"]
-    conventions: Literal["torch", "tensorflow"] = "torch"
+    conventions: Literal["torch", "tensorflow", "diffusers"] = "torch"
+    head_channels: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.groups < 1 or self.channels < 4 or self.channels % math.lcm(2, self.groups):
@@ -64,15 +67,17 @@ class UNetConfig:
         return ladder
 
 
-def timestep_embedding(t: Tensor, dim: int, *, closed: bool = False) -> Tensor:
-    """Sines then cosines of t `[B]` at `dim` / 2 geometric frequencies, float32 `[B, dim]`.
+def timestep_embedding(t: Tensor, dim: int, conventions: str = "torch") -> Tensor:
+    """Sines and cosines of t `[B]` at `dim` / 2 geometric frequencies, float32 `[B, dim]`; cosines first in diffusers.
 
-    From 1 down towards 1 / 10,000, which is the last one if `closed`.
+    From 1 down towards 1 / 10,000, which in TensorFlow's conventions is the last one.
     """
+    closed = conventions == "tensorflow"
     intervals = dim // 2 - closed
     frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=t.device) / intervals)
     angles = t.float()[:, None] * frequencies  # [B, dim / 2]
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    waves = [angles.sin(), angles.cos()]
+    return torch.cat(waves[::-1] if conventions == "diffusers" else waves, dim=1)
 
 
 class TimeEmbedding(nn.Module):
@@ -110,10 +115,13 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all pixels, one head, with a residual connection."""
+    """Self-attention over all pixels in heads of so many channels, with a residual connection."""
 
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, groups: int, head_channels: int | None = None):
         super().__init__()
+        self.heads = channels // (head_channels or channels)
+        if head_channels and channels % head_channels:
+            raise ValueError(f"head_channels = {head_channels}: attention has {channels} channels, no multiple of that")
         self.group_norm = nn.GroupNorm(groups, channels)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
@@ -123,17 +131,20 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` to the same shape."""
         h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]
-        h = attend(self.to_q(h), self.to_k(h), self.to_v(h))
+        h = attend(self.to_q(h), self.to_k(h), self.to_v(h), self.heads)
         return x + self.to_out[0](h).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(C)) v for `[B, S, C]` each."""
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int = 1) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v in each of the `heads` of D channels, `[B, S, heads * D]` each."""
+    q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, S, D]
     if q.is_cuda:
-        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
-    # torch's fused one takes three times as long on a CPU, in bfloat16 and with its backward pass.
-    scores = (q * q.shape[2] ** -0.5) @ k.transpose(1, 2)
-    return scores.softmax(dim=2, dtype=torch.float32).to(v.dtype) @ v
+        h = F.scaled_dot_product_attention(q, k, v)
+    else:
+        # torch's fused one takes three times as long on a CPU, in bfloat16 and with its backward pass.
+        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
+        h = scores.softmax(dim=3, dtype=torch.float32).to(v.dtype) @ v
+    return h.transpose(1, 2).flatten(2)
 
 
 class Resample(nn.Module):
@@ -156,10 +167,10 @@ class Resample(nn.Module):
 class Level(nn.Module):
     """The residual blocks of one resolution: all are followed by attention, or none is."""
 
-    def __init__(self, resnets: list[ResnetBlock], attention: bool):
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[Attention]):
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList([attention_behind(block) for block in resnets if attention])
+        self.attentions = nn.ModuleList(attentions)
 
     def block(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
         """One residual block and the attention behind it."""
@@ -170,8 +181,8 @@ class Level(nn.Module):
 class DownLevel(Level):
     """A level on the way down: every result is kept for the way up. The last level has no `down`."""
 
-    def __init__(self, resnets: list[ResnetBlock], attention: bool, down: Resample | None):
-        super().__init__(resnets, attention)
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[Attention], down: Resample | None):
+        super().__init__(resnets, attentions)
         self.downsamplers = nn.ModuleList([down] if down else [])
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
@@ -188,8 +199,8 @@ class DownLevel(Level):
 class UpLevel(Level):
     """A level on the way up: each block also gets a result from the way down."""
 
-    def __init__(self, resnets: list[ResnetBlock], attention: bool, up: Resample | None):
-        super().__init__(resnets, attention)
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[Attention], up: Resample | None):
+        super().__init__(resnets, attentions)
         self.upsamplers = nn.ModuleList([up] if up else [])
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
@@ -201,22 +212,12 @@ class UpLevel(Level):
         return x
 
 
-class Bottom(nn.Module):
+class Bottom(Level):
     """The lowest resolution: two residual blocks with attention between them, whatever `attention` says."""
-
-    def __init__(self, resnets: list[ResnetBlock]):
-        super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList([attention_behind(resnets[0])])
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """`[B, C, H, W]` to the same shape."""
         return self.resnets[1](self.attentions[0](self.resnets[0](x, embedding)), embedding)
-
-
-def attention_behind(block: ResnetBlock) -> Attention:
-    """Attention that fits the output of `block`."""
-    return Attention(block.conv2.out_channels, block.norm2.num_groups)
 
 
 class UNet(nn.Module):
@@ -232,6 +233,9 @@ class UNet(nn.Module):
         def resnet(inputs: int, outputs: int) -> ResnetBlock:
             return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout, config.groups)
 
+        def attentions(channels: int, count: int) -> list[Attention]:
+            return [Attention(channels, config.groups, config.head_channels) for _ in range(count)]
+
         self.conv_in = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(config.channels, 4 * config.channels)
         # The last row stands for no class.
@@ -241,14 +245,15 @@ class UNet(nn.Module):
         for i, outputs in enumerate(widths):
             resnets = [resnet(width if j == 0 else outputs, outputs) for j in range(config.blocks)]
             down = Resample(outputs, up=False) if i < last else None
-            self.down_blocks.append(DownLevel(resnets, attended[i], down))
+            self.down_blocks.append(DownLevel(resnets, attentions(outputs, attended[i] * config.blocks), down))
             skips += [outputs] * (config.blocks + (i < last))
             width = outputs
-        self.mid_block = Bottom([resnet(width, width), resnet(width, width)])
+        self.mid_block = Bottom([resnet(width, width), resnet(width, width)], attentions(width, 1))
         for i, outputs in reversed(list(enumerate(widths))):
             inputs = [width] + [outputs] * config.blocks
             resnets = [resnet(channels + skips.pop(), outputs) for channels in inputs]
-            self.up_blocks.append(UpLevel(resnets, attended[i], Resample(outputs, up=True) if i else None))
+            up = Resample(outputs, up=True) if i else None
+            self.up_blocks.append(UpLevel(resnets, attentions(outputs, attended[i] * len(resnets)), up))
             width = outputs
         self.conv_norm_out = nn.GroupNorm(config.groups, width)
         self.conv_out = nn.Conv2d(width, pixels, 3, padding=1)
@@ -260,8 +265,8 @@ class UNet(nn.Module):
 
         `label` `[B]` is each image's class, or the number of classes for none; without labels all have none.
         """
-        closed = self.config.conventions == "tensorflow"
-        embedding = self.time_embedding(timestep_embedding(t, self.config.channels, closed=closed))  # [B, E]
+        waves = timestep_embedding(t, self.config.channels, self.config.conventions)
+        embedding = self.time_embedding(waves)  # [B, E]
         if self.class_embedding is not None:
             none = self.class_embedding.num_embeddings - 1
             embedding = embedding + self.class_embedding(torch.full_like(t, none) if label is None else label)

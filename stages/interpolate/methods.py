@@ -15,9 +15,8 @@ from ddpm.images import to_uint8
 from ddpm.sampling.interpolation import PATHS, NoisePath, invert, lerp, slerp
 from ddpm.sampling.samplers import ImageNoise
 from ddpm.sampling.timesteps import spaced_timesteps
-from stages.kit.params import Params
 from stages.kit.progress import progress
-from stages.shared.model import Model, Sampling, sampling
+from stages.shared.model import Model, ModelSampling, Sampling, sampling
 
 ITERATIONS = 2
 """Of each step of the inversion: with 2 the default model's x_T has the norm of noise, from 3 on it is longer."""
@@ -64,27 +63,27 @@ class Drawn(NamedTuple):
     images: np.ndarray
 
 
-def between_noises(model: Model, params: Params, config: InterpolateConfig, device: torch.device) -> dict[str, Drawn]:
+def between_noises(model: Model, config: InterpolateConfig, device: torch.device) -> dict[str, Drawn]:
     """The methods that `config` names, all between the same noises."""
     ends = ImageNoise(config.seed, "interpolate", range(2 * config.pairs), model.shape, device)()
     drawn = {}
     for name in config.methods:
         path, sampler = METHODS[name]
-        how, noises = way(params, config, sampler), along(PATHS[path], ends, config.frames)
+        how, noises = way(model.own, config, sampler), along(PATHS[path], ends, config.frames)
         drawn[name] = decoded(model, how, noises, config.seed, name, fresh=sampler == "ancestral")
     return drawn
 
 
-def between_images(model: Model, params: Params, config: InterpolateConfig, images: Tensor) -> dict[str, Drawn]:
+def between_images(model: Model, config: InterpolateConfig, images: Tensor) -> dict[str, Drawn]:
     """Two methods, between `images` `[2 * pairs, C, H, W]`, which are taken in twos.
 
     `ddim`: both images inverted to x_T, then along the great circle. `encode_<t>` (Ho et al. 2020, section 4.3): each
     with noise of its own up to t, which is the same in all frames, then along the straight line.
     """
-    ddim = way(params, config, "ddim", clip=False)
+    ddim = way(model.own, config, "ddim", clip=False)
     noises = along(slerp, inverted(model, ddim, images), config.frames)
     drawn = {"ddim": decoded(model, ddim, noises, config.seed, "ddim")}
-    ancestral = way(params, config, "ancestral")
+    ancestral = way(model.own, config, "ancestral")
     eps = ImageNoise(config.seed, "interpolate: encode", range(len(images)), model.shape, images.device)()
     for fraction in ENCODED:
         t = int(fraction * model.schedule.steps)
@@ -94,12 +93,12 @@ def between_images(model: Model, params: Params, config: InterpolateConfig, imag
     return drawn
 
 
-def way(params: Params, config: InterpolateConfig, sampler: str, **chosen: Any) -> Sampling:
+def way(own: ModelSampling, config: InterpolateConfig, sampler: str, **chosen: Any) -> Sampling:
     """The model's own way of sampling (`native`), or another sampler in `config.steps` evenly spaced steps."""
     if sampler == "native":
-        return sampling(params, "interpolate")
+        return sampling(own, "interpolate")
     name = sampler.removesuffix("_shared")
-    return sampling(params, "interpolate", sampler=name, steps=config.steps, spacing="trailing", **chosen)
+    return sampling(own, "interpolate", sampler=name, steps=config.steps, spacing="trailing", **chosen)
 
 
 def along(path: NoisePath, ends: Tensor, frames: int) -> Tensor:

@@ -64,11 +64,11 @@ def main(
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)
-    noise = between_noises(model, params, config, device)
+    noise = between_noises(model, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:
-        pictured = between_images(model, params, config, to_model_range(real.held_out).to(device))
+        pictured = between_images(model, config, to_model_range(real.held_out).to(device))
         found = measure(real, noise, pictured)
         write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
         write_json(details, found)

@@ -26,7 +26,7 @@ from stages.kit.progress import progress
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
-from stages.shared.model import Model, load_model, model_sampling
+from stages.shared.model import Model, load_model
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -47,9 +47,10 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     steps and without guidance.
     """
     params = read_params()
-    config, how, device = params.section(LikelihoodConfig, "likelihood"), model_sampling(params), setup(params)
+    config, device = params.section(LikelihoodConfig, "likelihood"), setup(params)
     model = load_model(weights, params, device, "float32")
     announce("likelihood", device, model.precision)
+    how = model.own
     val, val_index = image_set(images, "val")
     opened = open_images(val, val_index)
     require_one_preprocessing({weights: model.preprocessing, val_index: opened.preprocessing})

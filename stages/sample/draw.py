@@ -69,8 +69,8 @@ def prepare(weights: Path, params: Params) -> Drawing:
         ConfigError: it can't be, with this model.
     """
     device, config = setup(params), params.section(SampleConfig, "sample")
-    how = sampling(params, "sample", **asdict(config))
     model = load_model(weights, params, device, config.precision)
+    how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
     identity = {
         "weights": digest(weights_file(weights, params)),

@@ -70,5 +70,14 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_safetensors` wrote: tensors and metadata."""
     with safe_open(path, framework="pt") as file:
-        metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
-        return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+        return {key: file.get_tensor(key) for key in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata that `write_safetensors` wrote; tensors stay on disk."""
+    with safe_open(path, framework="pt") as file:
+        return _metadata(file)
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("metadata", "{}"))

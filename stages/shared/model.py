@@ -1,8 +1,10 @@
 """A trained model and the way to sample from it, as `params.yaml` asks for them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -21,7 +23,7 @@ from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Va
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.formats import read_safetensors
+from stages.shared.formats import read_metadata, read_safetensors
 
 IMAGES_AT_ONCE = 64
 """Images of one pass of the network where `runtime.batch_images` is empty."""
@@ -70,14 +72,45 @@ class Sampling:
     sampler: SamplerConfig
 
 
-def model_sampling(params: Params) -> ModelSampling:
-    """What the chosen model says of its sampling."""
-    return params.section(ModelSampling, "models", params.top.model, "sampling")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def sampling(params: Params, where: str, **chosen: Any) -> Sampling:
-    """The model's own way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
-    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, **asdict(model_sampling(params))}
+def own_sampling(file: Path, params: Params, changes: Mapping[str, Any] = NOTHING) -> ModelSampling:
+    """How the weights in FILE are sampled from, but for `changes`.
+
+    A file that was exported or imported says so itself. One that `train` wrote names its model, and params.yaml says it
+    of that model, whichever it has as `model`: so other sampling settings need no other training.
+
+    Raises:
+        ConfigError: FILE has no such weights, or neither says it.
+    """
+    settings = settings_of(file)
+    values = settings.get("sampling") or section_of(settings, params)
+    if not values and not changes:
+        raise ConfigError(
+            f"{file} doesn't say how it is sampled from, and params.yaml has no model {settings.get('model', '')} with "
+            f"its network; this writes a file that does: python -m tools.export {file} FOLDER "
+            "--sampler NAME --steps N --spacing NAME --clip true --variance small"
+        )
+    described = {"ema_decay": settings.get("ema_decay", 0.0), **values, **changes}
+    return parse(ModelSampling, described, f"{file}: sampling")
+
+
+def section_of(settings: Mapping[str, Any], params: Params) -> Mapping[str, Any]:
+    """What params.yaml has as sampling of the model that `settings` name; nothing where that has another network."""
+    name = str(settings.get("model", ""))
+    if name not in params.mapping("models"):
+        return NOTHING
+    target = params.mapping("models", name, "recipe").get("target")
+    networks = params.mapping("models", name, "network"), settings["network"]
+    here, there = (parse(UNetConfig, network, f"models.{name}.network") for network in networks)
+    alike = here == there and target == settings["recipe"]["target"]
+    return params.mapping("models", name, "sampling") if alike else NOTHING
+
+
+def sampling(own: ModelSampling, where: str, **chosen: Any) -> Sampling:
+    """The model's `own` way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
+    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, **asdict(own)}
     values |= {key: value for key, value in chosen.items() if value is not None}
     predictor, sampler = (
         {field.name: values[field.name] for field in fields(config)} for config in (PredictorConfig, SamplerConfig)
@@ -88,7 +121,7 @@ def sampling(params: Params, where: str, **chosen: Any) -> Sampling:
 
 @plain_dataclass(frozen=True)
 class Model:
-    """What `train` wrote, ready to sample from.
+    """What `train` wrote, ready to sample from as its `own` settings say.
 
     `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
     `at_once` is how many images one pass of the network should have: another number rounds differently.
@@ -101,6 +134,7 @@ class Model:
     classes: list[str]
     class_counts: list[int]
     at_once: int
+    own: ModelSampling
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -130,8 +164,8 @@ class Model:
         return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
 
 
-def weights_file(weights: Path, params: Params) -> Path:
-    """WEIGHTS if it is a file, else the average in that folder which the chosen model is sampled from.
+def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOTHING) -> Path:
+    """WEIGHTS if it is a file, else the average in that folder which its model is sampled from.
 
     Raises:
         ConfigError: there is no such file or folder, or no such average in it.
@@ -140,30 +174,47 @@ def weights_file(weights: Path, params: Params) -> Path:
         return weights
     if not weights.is_dir():
         raise ConfigError(f"{weights}: no such file or folder; `train` writes data/model")
-    decay = model_sampling(params).ema_decay
+    there = sorted(weights.glob("*.safetensors"))
+    if not there:
+        raise ConfigError(f"{weights} has no weights; `train` writes data/model")
+    decay = own_sampling(there[0], params, changes).ema_decay
     file = weights / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
-    if not file.exists():
-        there = ", ".join(sorted(path.name for path in weights.glob("*.safetensors"))) or "no weights"
+    if file not in there:
         raise ConfigError(
-            f"params.yaml: models.{params.top.model}.sampling.ema_decay = {decay}: {weights} has {there}; "
-            "0 is the weights of the last step"
+            f"params.yaml: models.{settings_of(there[0]).get('model')}.sampling.ema_decay = {decay}: "
+            f"{weights} has {', '.join(path.name for path in there)}; 0 is the weights of the last step"
         )
     return file
 
 
-def load_model(weights: Path, params: Params, device: torch.device, precision: Precision) -> Model:
-    """Load the network in WEIGHTS, a file or a folder; all that describes it comes from there, not from `params.yaml`.
+def settings_of(file: Path) -> dict[str, Any]:
+    """What the weights in FILE say of themselves.
 
     Raises:
-        ConfigError: no weights are there, or others than `train` writes.
+        ConfigError: it has none, or others than `train` writes.
     """
-    file = weights_file(weights, params)
     try:
-        tensors, settings = read_safetensors(file)
+        settings = read_metadata(file)
     except SafetensorError as error:
         raise ConfigError(f"{file}: no weights in safetensors format: {error}") from None
     if "network" not in settings:
         raise ConfigError(f"{file}: no weights that stage train has written: its metadata doesn't say of what network")
+    return settings
+
+
+def load_model(
+    weights: Path, params: Params, device: torch.device, precision: Precision, changes: Mapping[str, Any] = NOTHING
+) -> Model:
+    """Load the network in WEIGHTS, a file or a folder; all that describes it comes from there, not from `params.yaml`.
+
+    `changes` replace its own sampling settings, by name; see `own_sampling`.
+
+    Raises:
+        ConfigError: no weights are there, or others than `train` writes.
+    """
+    file = weights_file(weights, params, changes)
+    own = own_sampling(file, params, changes)
+    tensors, settings = read_safetensors(file)
     shape = parse(UNetConfig, settings["network"], f"{file}: network")
     network = UNet(shape, settings["size"], len(settings["classes"]))
     network.load_state_dict(tensors)
@@ -179,4 +230,5 @@ def load_model(weights: Path, params: Params, device: torch.device, precision: P
         classes=settings["classes"],
         class_counts=settings.get("class_counts", []),
         at_once=params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE),
+        own=own,
     )

@@ -117,10 +117,11 @@ def naming(section: str) -> Iterator[None]:
 def write_model(folder: Path, state: TrainState, job: Job) -> None:
     """Write `raw.safetensors`, the last weights, and `ema_<decay>.safetensors`, each average; remove others."""
     averages = zip(job.trainer.recipe.ema_decays, state.averages, strict=True)
-    networks = {"raw.safetensors": state.model} | {f"ema_{decay}.safetensors": average for decay, average in averages}
-    for name, network in networks.items():
+    networks = {"raw.safetensors": (0.0, state.model)}
+    networks |= {f"ema_{decay}.safetensors": (decay, average) for decay, average in averages}
+    for name, (decay, network) in networks.items():
         tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        write_safetensors(folder / name, tensors, job.settings)
+        write_safetensors(folder / name, tensors, {**job.settings, "model": job.name, "ema_decay": decay})
     for file in folder.glob("*.safetensors"):
         if file.name not in networks:
             file.unlink()

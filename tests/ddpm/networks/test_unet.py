@@ -36,15 +36,20 @@ def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "classes", "conventions"), [(32, 0, "torch"), (4, 0, "torch"), (8, 5, "torch"), (8, 0, "tensorflow")]
-)
-def test_output_and_gradients_are_diffusers(groups: int, classes: int, conventions: str) -> None:
+    ("groups", "classes", "conventions", "head_channels"),
+    [(32, 0, "torch", None), (4, 0, "torch", 16), (8, 5, "torch", None), (8, 0, "tensorflow", None),
+     (32, 0, "diffusers", 8), (32, 3, "tensorflow", 32)],
+)  # fmt: skip
+def test_output_and_gradients_are_diffusers(
+    groups: int, classes: int, conventions: str, head_channels: int | None
+) -> None:
     """With the weights moved to it and back; TensorFlow's conventions are google/ddpm-cifar10-32's."""
-    shape = config(patch=1, attention=[12, 24], groups=groups, conditional=classes > 0, conventions=conventions)
+    values = {"groups": groups, "conventions": conventions, "head_channels": head_channels}
+    shape = config(patch=1, attention=[12, 24], conditional=classes > 0, **values)
     original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
     theirs = UNet2DModel(
-        sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=None,
-        down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2, flip_sin_to_cos=False,
+        sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=head_channels,
+        down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2,
         norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None, **CONVENTIONS[conventions],
     )  # fmt: skip
     theirs.load_state_dict(original.state_dict())
@@ -124,6 +129,7 @@ def test_no_label_is_the_last_class() -> None:
         ({"dropout": 1.5}, "dropout"),
         ({"atention": [3]}, "atention: no such parameter"),
         ({"blocks": "two"}, "valid integer"),
+        ({"head_channels": 0}, "greater than 0"),
     ],
 )
 def test_an_impossible_shape_is_named(changes: dict, message: str) -> None:
@@ -135,6 +141,11 @@ def test_an_impossible_shape_is_named(changes: dict, message: str) -> None:
 def test_a_size_that_does_not_fit_is_named(size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UNet(config(), size)
+
+
+def test_heads_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="head_channels = 24: attention has 64 channels"):
+        UNet(config(head_channels=24), 48)
 
 
 def test_dropout_acts_in_training_and_there_alone() -> None:

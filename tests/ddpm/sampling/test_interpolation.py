@@ -116,7 +116,7 @@ def test_frames_of_one_noise_differ_by_fresh_noise_alone(folder: Path) -> None:
     params = read_params()
     model = load_model(Path("model"), params, CPU, "float32")
     still = along(slerp, noises(2).repeat_interleave(2, dim=0), 3)  # from each of two noises to itself
-    how = sampling(params, "interpolate", sampler="ancestral", steps=4)
+    how = sampling(model.own, "interpolate", sampler="ancestral", steps=4)
     shared, fresh = (decoded(model, how, still, 0, "", fresh=fresh).images.astype(int) for fresh in (False, True))
     assert shared.shape == (2, 3, 48, 48, 3)
     assert np.abs(shared - shared[:, :1]).max() <= 1
@@ -128,7 +128,7 @@ def test_real_images_get_the_noise_of_their_t(folder: Path) -> None:
     params = read_params()
     model = load_model(Path("model"), params, CPU, "float32")
     x0 = to_model_range(churches()[:6])
-    drawn = between_images(model, params, params.section(InterpolateConfig, "interpolate"), x0)
+    drawn = between_images(model, params.section(InterpolateConfig, "interpolate"), x0)
     assert list(drawn) == ["ddim", "encode_250", "encode_500", "encode_750"]
     for t in (250, 500, 750):
         bar = model.schedule.at(t)

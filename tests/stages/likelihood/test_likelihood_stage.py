@@ -12,6 +12,7 @@ from support import WriteParams
 from ddpm.config import parse
 from ddpm.networks.unet import UNet, UNetConfig
 from stages.kit.errors import StageError
+from stages.kit.params import read_params
 from stages.likelihood import stage as likelihood
 from stages.shared.formats import write_safetensors
 
@@ -46,6 +47,7 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "size": 48,
         "image_recipe": PREPROCESSING.name,
         "classes": classes,
+        "sampling": read_params().mapping("models", "smoke", "sampling"),
     }
     write_safetensors(folder / "model" / "ema_0.99.safetensors", tensors, settings)
 

@@ -62,6 +62,7 @@ def write_model(folder: Path, classes: list[str]) -> None:
         "image_recipe": PREPROCESSING.name,
         "classes": classes,
         "class_counts": [60, 30, 10][: len(classes)],
+        "sampling": read_params().mapping("models", "smoke", "sampling"),
     }
     write_safetensors(folder / "ema_0.99.safetensors", tensors, settings)
 

@@ -92,6 +92,8 @@ def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params:
         tensors, settings = read_safetensors(path)
         assert settings["classes"] == ["tower", "church", "bridge"]
         assert settings["class_counts"] == [16, 16, 16]
+        assert settings["model"] == "smoke"
+        assert settings["ema_decay"] == float(path.stem.removeprefix("ema_").replace("raw", "0"))
         network = UNet(parse(UNetConfig, settings["network"], "network"), settings["size"], len(settings["classes"]))
         network.load_state_dict(tensors)
         assert settings["recipe"]["target"] == "v"
