@@ -53,9 +53,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if transform := to_srgb(profile, image.mode):
-        image = ImageCms.applyTransform(image, transform) or image  # None is for changes in place
-    return image.convert("RGB")
+    transform = to_srgb(profile, image.mode)
+    return (transform.apply(image) if transform else image).convert("RGB")
 
 
 @functools.lru_cache(maxsize=16)
@@ -77,5 +76,5 @@ def to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | No
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     probe = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 1, 3)
     colours = Image.fromarray(probe).convert(mode)
-    moved = np.asarray(ImageCms.applyTransform(colours, transform), int) - np.asarray(colours.convert("RGB"), int)
+    moved = np.asarray(transform.apply(colours), int) - np.asarray(colours.convert("RGB"), int)
     return transform if np.abs(moved).max() > SRGB_TOLERANCE else None
