@@ -105,7 +105,7 @@ def require_average(params: Params) -> None:
 
 
 def require_samples(params: Params) -> None:
-    """Fail where fewer samples are drawn than are shown and compared.
+    """Fail where fewer samples, or pairs of them, are drawn than are shown and compared.
 
     Raises:
         ConfigError: naming the parameter.
@@ -114,6 +114,9 @@ def require_samples(params: Params) -> None:
     k = params.section(EvaluateConfig, "evaluate").neighbourhood
     if count < fewest(k):
         raise ConfigError(f"params.yaml: sample.count = {count}: evaluate.neighbourhood = {k} needs {fewest(k)}")
+    pairs = params.section(InterpolateConfig, "interpolate").pairs
+    if pairs < 2:
+        raise ConfigError(f"params.yaml: interpolate.pairs = {pairs}: at least 2, whose spread gives the intervals")
     if min(count, rank.samples) < rank.best:
         raise ConfigError(
             f"params.yaml: rank.best = {rank.best}: more than are ranked, by rank.samples = {rank.samples} "

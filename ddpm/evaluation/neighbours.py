@@ -29,6 +29,7 @@ MARGIN = 8
 TOLERANCE = 1e-5
 """Well beyond what the rounding of the matrix product moves a distance by, about 1e-6."""
 
+
 OnBlock = Callable[[int, int], None]
 """Called after each block with the number of its images, and how many this process looks at in all."""
 
@@ -93,40 +94,69 @@ def nearest(
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
     block = min(metric.at_once, max(1, BLOCK_BYTES // vector_bytes))
-    rank, processes = rank_and_count()
-    starts = range(rank * block, len(reference), processes * block)
     passes = range(0, len(queries), max(1, QUERY_BYTES * metric.at_once // (IMAGES_AT_ONCE * vector_bytes)))
-    total = len(passes) * sum(min(block, len(reference) - start) for start in starts)
-    found = []
-    for first in passes:
-        of_pass, name = slice(first, first + passes.step), f"pass {first}"
-        if done := from_first(store.load(name) if store else None):
-            found.append((done["distances"], done["rows"], done["mirrored"]))
-            on_block(sum(min(block, len(reference) - start) for start in starts), total)
-            continue
-        asked, without = queries[of_pass], None if left_out is None else left_out[of_pass]
-        phi = _embedded(metric, asked, block)
-        distances = phi.new_full((1 + mirror, len(asked), k + MARGIN), torch.inf)
+    search = _Search(metric, reference, k, 1 + mirror, block, store)
+    total = len(passes) * sum(search.sizes)
+    found = [
+        search.of_pass(
+            f"pass {first}",
+            queries[first : first + passes.step],
+            None if left_out is None else left_out[first : first + passes.step],
+            lambda images: on_block(images, total),
+        )
+        for first in passes
+    ]
+    return Neighbours(**{name: np.concatenate([each[name] for each in found]) for name in found[0]})
+
+
+class _Search:
+    """Passes of this process over its blocks of the reference, each for some of the queries; goes on where it was."""
+
+    def __init__(self, metric: Metric, reference: Images, k: int, sides: int, block: int, store: Store | None):
+        self.metric, self.reference, self.k, self.sides, self.block = metric, reference, k, sides, block
+        self.store = store
+        self.rank, self.processes = rank_and_count()
+        self.starts = range(self.rank * block, len(reference), self.processes * block)
+        self.sizes = [min(block, len(reference) - start) for start in self.starts]
+
+    def of_pass(
+        self, name: str, queries: Images, left_out: np.ndarray | None, report: Callable[[int], None]
+    ) -> dict[str, np.ndarray]:
+        """The arrays of `Neighbours` for these queries; `report` gets the number of images after each block."""
+        done = from_first(self.store.load(name) if self.store else None)
+        if done:
+            report(sum(self.sizes))
+            return done
+        phi = _embedded(self.metric, queries, self.block)
+        distances, rows = map(_gathered, self._candidates(name, phi, left_out, report))
+        arrays = _rescored(self.metric, phi, self.reference, distances, rows, self.k, self.block)
+        done = dict(zip(("distances", "rows", "mirrored"), arrays, strict=True))
+        if self.store and self.rank == 0:
+            self.store.save(name, done)
+        return done
+
+    def _candidates(
+        self, name: str, phi: Tensor, left_out: np.ndarray | None, report: Callable[[int], None]
+    ) -> tuple[Tensor, Tensor]:
+        """Distances and rows of those nearest to `phi` `[Q, D]` on each side, `[sides, Q, k + MARGIN]`."""
+        distances = phi.new_full((self.sides, len(phi), self.k + MARGIN), torch.inf)
         rows = torch.full(distances.shape, -1, device=phi.device)
         # Of each process its own; with another number of processes the blocks are others.
-        part = f"{name} of process {rank} of {processes}"
-        compared = 0
-        if begun := store.load(part) if store else None:
-            compared = int(begun["blocks"])
+        name = f"{name} of process {self.rank} of {self.processes}"
+        begun = self.store.load(name) if self.store else None
+        compared = int(begun["blocks"]) if begun else 0
+        if begun:
             distances.copy_(torch.from_numpy(begun["distances"]))
             rows.copy_(torch.from_numpy(begun["rows"]))
-            on_block(sum(min(block, len(reference) - start) for start in starts[:compared]), total)
-        for blocks, start in enumerate(starts[compared:], compared + 1):
-            images = reference[start : start + block]
-            _compare(metric, phi, images, start, without, distances, rows)
-            on_block(len(images), total)
-            if store and (store.due() or blocks == len(starts)):
+            report(sum(self.sizes[:compared]))
+        for number in range(compared, len(self.starts)):
+            start, size = self.starts[number], self.sizes[number]
+            _compare(self.metric, phi, self.reference[start : start + size], start, left_out, distances, rows)
+            report(size)
+            if self.store and (self.store.due() or number + 1 == len(self.starts)):
                 arrays = {"distances": distances.cpu().numpy(), "rows": rows.cpu().numpy()}
-                store.save(part, {"blocks": np.array(blocks), **arrays})
-        found.append(_rescored(metric, phi, reference, _gathered(distances), _gathered(rows), k, block))
-        if store and rank == 0:
-            store.save(name, dict(zip(("distances", "rows", "mirrored"), found[-1], strict=True)))
-    return Neighbours(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+                self.store.save(name, {"blocks": np.array(number + 1), **arrays})
+        return distances, rows
 
 
 def _embedded(metric: Metric, images: Images, block: int) -> Tensor:

@@ -1,6 +1,8 @@
 """The images that are compared as distributions, and their features."""
 
+import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +16,10 @@ from ddpm.evaluation.estimates import Estimate, mean_pairwise
 from ddpm.evaluation.perceptual import distance_sums, embed, pooled_features
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
+from stages.evaluate.compare import kept_estimates
 from stages.kit.enough import fewest
 from stages.kit.errors import StageError
+from stages.kit.parts import Parts
 from stages.kit.progress import progress
 from stages.shared.images import image_set, open_alike, read_index
 
@@ -58,6 +62,25 @@ def open_sets(samples: Path, images: Path, neighbourhood: int, seed: int) -> Set
             )
     tables = {name: read_index(table) for name, (_, table) in files.items()}
     return Sets(arrays, tables, np.sort(order[:measured]), np.sort(order[measured:]))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the network `model` says of sets of images, `at_once` in a pass; computed once and kept in `parts`."""
+
+    model: lpips.LPIPS
+    at_once: int
+    parts: Parts
+
+    def features(self, name: str, images: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
+        """`features_of` the set `name`."""
+        found = self.parts.kept(name, lambda: {"features": features_of(self.model, self.at_once, images, rows).numpy()})
+        return torch.from_numpy(found["features"])
+
+    def diversity(self, name: str, images: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
+        """`diversity_of` the set `name`."""
+        estimate = functools.partial(diversity_of, self.model, self.at_once, images, rows)
+        return kept_estimates(self.parts, f"diversity {name}", lambda: [estimate()])[0]
 
 
 def features_of(model: lpips.LPIPS, at_once: int, images: np.ndarray, rows: np.ndarray | None = None) -> Tensor:

@@ -1,12 +1,10 @@
 """Compare the samples with real images as distributions, and real images with each other in the same way."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -17,11 +15,11 @@ from ddpm.evaluation.colours import colour_drift
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import frechet, require_full_rank
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, load_lpips
-from stages.evaluate.compare import compare, compare_categories, kept_estimates
-from stages.evaluate.factors import compare_factors, drawn_factors, predict_factors
+from stages.evaluate.compare import compare, compare_categories
+from stages.evaluate.factors import Predicted, compare_factors, drawn_factors, predict_factors
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
 from stages.evaluate.inception import DIMENSIONS, INCEPTION_AT_ONCE, inception_features, load_inception
-from stages.evaluate.sets import Sets, diversity_of, features_of, open_sets
+from stages.evaluate.sets import Kept, Sets, open_sets
 from stages.kit.device import announce, setup
 from stages.kit.files import repository_root
 from stages.kit.identity import run_of
@@ -64,50 +62,20 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)
     model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]
-    ours, train, held_out = sets.images.values()
     inputs = [backbone, *image_set(samples, "samples"), *image_set(images, "train"), *image_set(images, "val")]
     run = run_of({**asdict(config), "at_once": at_once}, device, torch.float32, inputs)
     with parts_folder(repository_root() / ".cache" / "evaluate", run, "evaluating the same samples") as folder:
-        parts = Parts(folder)
-
-        def features_in(name: str, images: np.ndarray, rows: np.ndarray | None = None) -> Tensor:
-            compute = functools.partial(features_of, model, at_once, images, rows)
-            return torch.from_numpy(parts.kept(name, lambda: {"features": compute().numpy()})["features"])
-
-        features = {
-            "samples": features_in("samples", ours),
-            "real": features_in("real", train, sets.measured),
-            "held_out": features_in("held_out", held_out),
-        }
-        values = compare_all(features, sets, config.neighbourhood, network, parts)
-
-        def diversity_in(name: str, images: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
-            compute = functools.partial(diversity_of, model, at_once, images, rows)
-            return kept_estimates(parts, f"diversity {name}", lambda: [compute()])[0]
-
-        diversities = diversity_in("samples", ours), diversity_in("real", train, sets.measured)
-        rest = functools.cache(lambda: features_in("rest", train, sets.rest))
-        drifts = {"samples": colour_drift(ours, held_out), "real": colour_drift(train[sets.measured], held_out)}
-        for name, diversity in zip(drifts, diversities, strict=True):
-            values[name] |= {"diversity_lpips": diversity, "colour_drift": drifts[name]}
-
-        def pooled() -> tuple[Tensor, Tensor]:
-            return features["samples"], torch.cat([features["real"], rest()])
-
-        def inception() -> tuple[Tensor, Tensor]:
-            network = load_inception(Path(config.inception or ""), device)
-            most = runtime.at_once(INCEPTION_AT_ONCE)
-            return inception_features(network, ours, most), inception_features(network, train, most)
-
-        values["frechet"] = {
-            f"fd_{network}": _frechet(features["samples"].shape[1], sets, pooled),
-            "fid_inception": _frechet(DIMENSIONS, sets, inception if config.inception else None),
-        }
+        measure, train = Kept(model, at_once, Parts(folder)), sets.images["train"]
+        values, features = compare_all(measure, sets, config, network)
+        values["frechet"] = distances(measure, sets, network, inception_of(config, sets, runtime, device))
         seen, unseen = drawn_factors(sets.tables["train"], sets.tables["held_out"])
-        predicted = predict_factors(features, rest(), seen.iloc[sets.rest]) if len(seen.columns) else {}
-        if predicted:
+        predicted: Predicted = {}
+        if len(seen.columns):
+            learnt = measure.features("rest", train, sets.rest)
+            predicted = predict_factors(features, learnt, seen.iloc[sets.rest])
             values["factors"] = compare_factors(predicted, unseen, config.seed)
         write_json(details, _nested(values))
+        drifts = {name: values[name]["colour_drift"] for name in ("samples", "real")}
         save_figure(figures / "metrics.svg", metrics_figure(values))
         save_figure(figures / "colours.svg", colours_figure(drifts))
         save_figure(figures / "factors.svg", factors_figure(predicted))
@@ -116,24 +84,74 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
 
 
 def compare_all(
-    features: dict[str, Tensor], sets: Sets, neighbourhood: int, network: str, parts: Parts
-) -> dict[str, Any]:
-    """Samples and training images against held-out images, samples against training images, and each category."""
-    held_out, real = features["held_out"], features["real"]
-    pairs = {"samples": ("samples", held_out), "real": ("real", held_out), "samples_to_training": ("samples", real)}
-    values: dict[str, Any] = {"held_out_images": len(held_out), "training_images": len(real)}
+    measure: Kept, sets: Sets, config: EvaluateConfig, network: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Samples and training images against held-out images, samples against training images, and each category.
+
+    Returns:
+        The numbers, and the features of the three sets that were compared.
+    """
+    ours, train, held_out = sets.images.values()
+    features = {
+        "samples": measure.features("samples", ours),
+        "real": measure.features("real", train, sets.measured),
+        "held_out": measure.features("held_out", held_out),
+    }
+    pairs = {
+        "samples": ("samples", "held_out"),
+        "real": ("real", "held_out"),
+        "samples_to_training": ("samples", "real"),
+    }
+    values: dict[str, Any] = {"held_out_images": len(held_out), "training_images": len(sets.measured)}
+    k = config.neighbourhood
     with progress(len(pairs), "comparison", label="KID, precision, recall") as bar:
-        for name, (ours, theirs) in pairs.items():
-            values[name] = compare(features[ours], theirs, neighbourhood, network, parts, name)
+        for name, (one, other) in pairs.items():
+            values[name] = compare(features[one], features[other], k, network, measure.parts, name)
             bar.update()
     if "category" in sets.tables["samples"] and sets.tables["held_out"]["category"].nunique() > 1:
         tables = {**sets.tables, "real": sets.tables["train"].iloc[sets.measured]}
         categories = {name: tables[name]["category"].to_numpy(str) for name in features}
-        values["categories"] = compare_categories(features, categories, neighbourhood, network)
-    return values
+        values["categories"] = compare_categories(features, categories, k, network)
+    for name, images, rows in (("samples", ours, None), ("real", train, sets.measured)):
+        drift = colour_drift(images if rows is None else images[rows], held_out)
+        values[name] |= {"diversity_lpips": measure.diversity(name, images, rows), "colour_drift": drift}
+    return values, features
 
 
-def _frechet(dimensions: int, sets: Sets, features: Callable[[], tuple[Tensor, Tensor]] | None) -> dict[str, Any]:
+Features = Callable[[], tuple[Tensor, Tensor]]
+"""Features of the samples and of all training images, `[M, D]` and `[N, D]`."""
+
+
+def inception_of(config: EvaluateConfig, sets: Sets, runtime: RuntimeConfig, device: torch.device) -> Features | None:
+    """Inception's features, where its weights are given."""
+    if not config.inception:
+        return None
+    weights = Path(config.inception)
+
+    def features() -> tuple[Tensor, Tensor]:
+        ours, train, _ = sets.images.values()
+        network, most = load_inception(weights, device), runtime.at_once(INCEPTION_AT_ONCE)
+        return inception_features(network, ours, most), inception_features(network, train, most)
+
+    return features
+
+
+def distances(measure: Kept, sets: Sets, network: str, inception: Features | None) -> dict[str, Any]:
+    """The Frechet distances, by name."""
+    ours, train, _ = sets.images.values()
+
+    def pooled() -> tuple[Tensor, Tensor]:
+        real = measure.features("real", train, sets.measured), measure.features("rest", train, sets.rest)
+        return measure.features("samples", ours), torch.cat(real)
+
+    dimensions = measure.features("samples", ours).shape[1]
+    return {
+        f"fd_{network}": _frechet(dimensions, sets, pooled),
+        "fid_inception": _frechet(DIMENSIONS, sets, inception),
+    }
+
+
+def _frechet(dimensions: int, sets: Sets, features: Features | None) -> dict[str, Any]:
     """The samples' distance to all training images, as is the custom, or the words why there is none."""
     ours, train, _ = sets.images.values()
     try:

@@ -39,7 +39,7 @@ class InterpolateConfig:
     (`native`), all frames of a pair have the same step noise. The page's slider has `shown` pairs.
     """
 
-    pairs: Annotated[int, Field(ge=2)]
+    pairs: PositiveInt
     shown: PositiveInt
     frames: Annotated[int, Field(ge=3, le=1001)]  # a figure has a column for each: matplotlib draws no wider one
     seed: NonNegativeInt

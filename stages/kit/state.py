@@ -207,7 +207,7 @@ def run_folder(
                     _count_unfinished(folder)
                     write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
                 except OSError as error:
-                    if must_last or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    if must_last or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
                         raise StageError(f"{root}: the state of the run can't be kept here: {error}") from None
                     folder = Path(held.enter_context(TemporaryDirectory()))
         yield from_first(folder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,20 +59,20 @@ def main(
             sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")
-            if sets.repeated:  # held-out images that have originals tell no copy from what is new: none is flagged
-                config = replace(config, flag_rate=0.0)
         announce("rank", device, torch.float32)
         inputs = [backbone, images / DUPLICATES, *image_set(samples, "samples")]
         inputs += [*image_set(images, "train"), *image_set(images, "val")]
         run = run_of({**asdict(config), "at_once": at_once}, device, torch.float32, inputs)
         with parts_folder(repository_root() / ".cache" / "rank", run, "ranking the same samples") as folder:
-            table = with_tests(compare(metric, sets, config.flips, Parts(folder)), config.flag_rate)
+            # Held-out images that have originals tell no copy from what is new: none is flagged.
+            rate = 0.0 if sets.repeated else config.flag_rate
+            table = with_tests(compare(metric, sets, config.flips, Parts(folder)), rate)
             ranked = ranked_samples(metric, sets, table, config.flips, Parts(folder, "held_out_"))
             if first_process():
                 batches = between_batches(
                     metric, sets.train, len(sets.samples), config.batches, config.seed, Parts(folder, "batches_")
                 )
-                publish(Paths(neighbours, details, distances, figures), config, sets, table, ranked, batches)
+                publish(Paths(neighbours, details, distances, figures), config, rate, sets, table, ranked, batches)
     best = ranked["distance"].head(config.best)
     return (
         f"LPIPS of the best {len(best)}: {best.min():.3f} to {best.max():.3f}, in {details}; see {figures / 'best.png'}"
@@ -89,12 +89,18 @@ class Paths(NamedTuple):
 
 
 def publish(
-    paths: Paths, config: RankConfig, sets: Sets, table: pd.DataFrame, ranked: pd.DataFrame, batches: np.ndarray
+    paths: Paths,
+    config: RankConfig,
+    rate: float,
+    sets: Sets,
+    table: pd.DataFrame,
+    ranked: pd.DataFrame,
+    batches: np.ndarray,
 ) -> None:
     """Write tables, numbers and figures."""
     chosen = selections(ranked, config.best)
     groups = by_set(table, "distance") | {"batches": batches.ravel()}
-    found = summary(table, chosen, groups, config.flag_rate) | {
+    found = summary(table, chosen, groups, rate) | {
         "batch_means": spread(batches.mean(axis=1)),
         "best_of_held_out": best_of_batches(groups["held_out"], len(sets.samples), config.best, config.seed),
     }

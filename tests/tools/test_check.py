@@ -46,6 +46,7 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"sample.count": 3}, r"sample\.count = 3: evaluate\.neighbourhood = 3 needs 4"),
         ({"rank.best": 65}, r"rank\.best = 65: more than are ranked, by rank\.samples = 64 and sample\.count = 2000"),
         ({"sample.count": 5}, r"rank\.best = 6: more than are ranked"),
+        ({"interpolate.pairs": 1}, r"interpolate\.pairs = 1: at least 2"),
         ({"interpolate.frames": 8}, r"frames = 8: must be odd"),
         ({"interpolate.methods": ["magic"]}, r"methods = magic: must be of"),
         ({"likelihood.bins": 0}, r"likelihood\.bins = 0"),

@@ -162,7 +162,7 @@ def test_no_network_is_one_line_and_a_failed_command(lsun, server, tmp_path):
         "from stages.kit import command; from stages.fetch import stage; from stages.shared import download; "
         "download.SECOND = 0; command.run('stages.fetch', stage.main)"
     )
-    words = [word for name, path in OPTIONS.items() for word in (f"--{name}", str(path))]
+    words = [word for name, path in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(path))]
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=60, check=False,
@@ -183,7 +183,7 @@ def test_no_network_is_one_line_and_a_failed_command(lsun, server, tmp_path):
 )
 def test_a_password_in_an_address_is_refused_and_never_shown(lsun, write_params, tmp_path, url, message):
     write_params({**lsun.changes, "sources.lsun.urls": [url]})
-    words = [word for name, path in OPTIONS.items() for word in (f"--{name}", str(path))]
+    words = [word for name, path in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(path))]
     done = subprocess.run(
         [sys.executable, "-m", "stages.fetch", *words],
         cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,

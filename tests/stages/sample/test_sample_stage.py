@@ -21,7 +21,7 @@ from support import REPOSITORY, WriteParams
 
 from ddpm.config import ConfigError, parse
 from ddpm.networks.unet import UNet, UNetConfig
-from stages.kit.params import read_params, read_value
+from stages.kit.params import read_params
 from stages.sample.draw import Drawing, prepare
 from stages.sample.stage import first_images, watch
 from stages.shared.formats import read_safetensors, write_safetensors
@@ -126,21 +126,6 @@ def test_the_figure_of_processes_shows_each_class_in_turn(folder: Path) -> None:
     assert shown
     assert shown.categories == ["tower", "church", "bridge"]
     assert np.array_equal(shown.images, np.load("train.npy")[[0, 16, 32]])
-
-
-@pytest.mark.parametrize(
-    ("text", "listed", "value"),
-    [
-        ("ddim", False, "ddim"),
-        ("1e-3", False, 0.001),
-        ("true", False, True),
-        ("", False, None),
-        ("slerp", True, ["slerp"]),
-        ("[lerp, slerp]", True, ["lerp", "slerp"]),
-    ],
-)
-def test_an_option_is_read_as_params_yaml_would_be(text: str, listed: bool, value: object) -> None:
-    assert read_value(text, "--option", listed=listed) == value
 
 
 def _main(folder: Path, arguments: list[str], stderr: Path, environment: dict[str, str]) -> None:
