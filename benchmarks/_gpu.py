@@ -124,8 +124,8 @@ def noise_of(kind: str, count: int, shape: tuple[int, int, int], device: torch.d
 
 
 def params_for(device: str) -> Params:
-    """`params.yaml` with this device."""
-    return read_params({"runtime": {"device": device}})
+    """`params.yaml` with this device; on the CPU, one thread is never in another's way."""
+    return read_params({"runtime": {"device": device, "threads": 1}})
 
 
 def network_of(params: Params, model: str, fast_norms: bool = True) -> UNet:

@@ -15,10 +15,13 @@ end the stage `train` runs three times with one seed: twice whole, and once kill
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +53,22 @@ class Session:
     def measure(self, name: str, **values: Any) -> dict[str, Any]:
         """What the function of `benchmarks._gpu` returns, or `error` with the reason why there is nothing."""
         print(f"gpu: {name} {values}, {self.left:.0f} s left", file=sys.stderr)
-        call = json.dumps([name, {"device": self.device, **values}])
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks._gpu", call],
-                capture_output=True,
-                text=True,
-                timeout=max(self.left, 0.1),
-            )
-        except subprocess.TimeoutExpired:
-            return {"error": "no time left"}
-        if done.returncode:
-            return {"error": done.stderr.strip().splitlines()[-1][:120]}
-        return json.loads(done.stdout.splitlines()[-1])
+        command = [sys.executable, "-m", "benchmarks._gpu", json.dumps([name, {"device": self.device, **values}])]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
+            run = subprocess.Popen(command, stdout=out, stderr=said, start_new_session=True)
+            try:
+                run.wait(timeout=max(self.left, 0.1))
+            except subprocess.TimeoutExpired:
+                return {"error": "no time left"}
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(run.pid, signal.SIGKILL)  # torch.compile has workers
+                run.wait()
+            for file in (out, said):
+                file.seek(0)
+            if run.returncode:
+                return {"error": said.read().strip().splitlines()[-1][:120]}
+            return json.loads(out.read().splitlines()[-1])
 
 
 def main() -> None:
@@ -147,7 +153,7 @@ def sample_row(session: Session, model: str, sampler: dict[str, Any], noise: str
 
 def repetition(session: Session, model: str, rate: float) -> str:
     """In words: how much the weights of a second run with the same seed differ, and of one killed and continued."""
-    if not rate:
+    if not rate or session.left < 60:
         return "The stage `train` was not run."
     # About 15 seconds of the 96 images of data=smoke.
     epochs = max(12, min(400, int(15 * rate / 96)))
@@ -155,7 +161,8 @@ def repetition(session: Session, model: str, rate: float) -> str:
         with tempfile.TemporaryDirectory() as scratch:
             clone = Clone(Path(scratch).resolve())
             changed = ["data=smoke", f"model={model}", f"epochs={epochs}", f"runtime.device={session.device}"]
-            apply_overrides(clone.folder / "params.yaml", [*changed, "runtime.save_every_seconds=1"])
+            changed += ["runtime.threads=1", "runtime.save_every_seconds=1"]
+            apply_overrides(clone.folder / "params.yaml", changed)
             clone.dvc("repro", "extract")
             first, again = trained(session, clone, "first"), trained(session, clone, "again")
             killed = trained(session, clone, "killed", kill=True)
