@@ -32,7 +32,7 @@ def sitting(machine: Path, drive: Path, repository: Path) -> subprocess.Popen[st
     """The cells in one process on a `machine` of its own, with other values after the first cell."""
     settings = {
         "DRIVE": str(drive), "REPOSITORY": str(repository), "WORK": "work", "ENVIRONMENT": sys.prefix,
-        "DATA": "smoke", "MODEL": "smoke", "EPOCHS": 60, "CHANGES": CHANGES,
+        "DATA": "smoke", "MODEL": "smoke", "EPOCHS": 20, "CHANGES": CHANGES,
     }  # fmt: skip
     first, *others = cells()
     machine.mkdir()
