@@ -93,15 +93,26 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(sinusoids)))
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, in the number format of what comes in: in float32, as autocast has it on CUDA, it moves more bytes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, ...]` to the same shape and type."""
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 class ResnetBlock(nn.Module):
     """Two convolutions around the time embedding, with a residual connection."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, groups: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inputs)
+        self.norm1 = GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.time_emb_proj = nn.Linear(embedding, outputs)
-        self.norm2 = nn.GroupNorm(groups, outputs)
+        self.norm2 = GroupNorm(groups, outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
@@ -122,7 +133,7 @@ class Attention(nn.Module):
         self.heads = channels // (head_channels or channels)
         if head_channels and channels % head_channels:
             raise ValueError(f"head_channels = {head_channels}: attention has {channels} channels, no multiple of that")
-        self.group_norm = nn.GroupNorm(groups, channels)
+        self.group_norm = GroupNorm(groups, channels)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
@@ -255,7 +266,7 @@ class UNet(nn.Module):
             up = Resample(outputs, up=True) if i else None
             self.up_blocks.append(UpLevel(resnets, attentions(outputs, attended[i] * len(resnets)), up))
             width = outputs
-        self.conv_norm_out = nn.GroupNorm(config.groups, width)
+        self.conv_norm_out = GroupNorm(config.groups, width)
         self.conv_out = nn.Conv2d(width, pixels, 3, padding=1)
         if config.conventions == "tensorflow":
             follow_tensorflow(self)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Literal, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from ddpm.rng import normal, numpy_stream
 from ddpm.sampling.multistep import PastEstimate, dpmpp_step, unipc_step
 from ddpm.sampling.predictor import Predict
 from ddpm.sampling.timesteps import Spacing, spaced_timesteps
+from ddpm.transfer import ahead, sent
 
 SamplerName = Literal[
     "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "dpmpp_2m_sde", "dpmpp_3m_sde",
@@ -229,12 +231,16 @@ class ImageNoise:
     """Noise of which image i depends on (seed, purpose, i) and how often it was asked for, not on its batch."""
 
     def __init__(self, seed: int, purpose: str, ids: Sequence[int], shape: tuple[int, int, int], device: torch.device):
-        self.generators = [numpy_stream(seed, purpose, i) for i in ids]
-        self.shape, self.device = shape, device
+        generators = [numpy_stream(seed, purpose, i) for i in ids]
+
+        def drawn() -> tuple[Tensor]:
+            return (sent(torch.stack([normal(generator, shape) for generator in generators]), device),)
+
+        self._coming = ahead(repeat(drawn), device)
 
     def __call__(self) -> Tensor:
-        """The next noise, `[len(ids), *shape]` float32."""
-        return torch.stack([normal(generator, self.shape) for generator in self.generators]).to(self.device)
+        """The next noise, `[len(ids), *shape]` float32; for CUDA the one after it is drawn meanwhile."""
+        return next(self._coming)[0]
 
 
 def run_sampler(

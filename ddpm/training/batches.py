@@ -4,10 +4,8 @@ Everything is a function of (seed, step, position in the batch), so neither the 
 their micro-batches changes it, and there is nothing to save.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import to_model_range
 from ddpm.rng import normal, numpy_stream
 from ddpm.training.recipe import Recipe
+from ddpm.transfer import ahead, sent
 
 
 class Batch(NamedTuple):
@@ -83,7 +82,6 @@ class Batches:
         self.images, self.labels, self.classes = images, labels, classes
         self.recipe, self.flip, self.seed, self.device = recipe, flip, seed, device
         self.up_to = np.cumsum(timestep_law(recipe, schedule))
-        self.side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def indices(self, step: int) -> np.ndarray:
         """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
@@ -100,43 +98,14 @@ class Batches:
         t = torch.from_numpy(np.searchsorted(self.up_to[:-1], chances[:, 0], side="right"))
         mirrored = torch.from_numpy(chances[:, 1] < (0.5 if self.flip else 0))
         eps = torch.stack([normal(stream, (3, *self.images.shape[1:3])) for stream in streams])
-        x0 = to_model_range(self._sent(torch.from_numpy(self.images[indices])))
-        x0 = torch.where(self._sent(mirrored)[:, None, None, None], x0.flip(3), x0)
+        x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
+        x0 = torch.where(sent(mirrored, self.device)[:, None, None, None], x0.flip(3), x0)
         label = None
         if self.labels is not None:
             dropped = chances[:, 2] < self.recipe.label_dropout
-            label = self._sent(torch.from_numpy(np.where(dropped, self.classes, self.labels[indices])))
-        return Batch(x0, self._sent(t), self._sent(eps), label)
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        """To the device; to CUDA from pinned memory, so that the copy does not hold up the step that is computed."""
-        if self.side_stream is None:
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+            label = sent(torch.from_numpy(np.where(dropped, self.classes, self.labels[indices])), self.device)
+        return Batch(x0, sent(t, self.device), sent(eps, self.device), label)
 
     def ahead(self, wanted: Iterable[tuple[int, range]]) -> Iterator[Batch]:
-        """The micro-batch of each (step, places); on CUDA a thread makes and copies the next on a stream of its own."""
-        if self.side_stream is None:
-            yield from (self.micro_batch(step, places) for step, places in wanted)
-            return
-        with ThreadPoolExecutor(1) as maker:
-            coming: deque[Future[Batch]] = deque()
-            for step, places in wanted:
-                coming.append(maker.submit(self._made_aside, self.side_stream, step, places))
-                if len(coming) > 1:
-                    yield self._taken_from(self.side_stream, coming.popleft().result())
-            while coming:
-                yield self._taken_from(self.side_stream, coming.popleft().result())
-
-    def _made_aside(self, side: torch.cuda.Stream, step: int, places: range) -> Batch:
-        with torch.cuda.stream(side):
-            return self.micro_batch(step, places)
-
-    def _taken_from(self, side: torch.cuda.Stream, batch: Batch) -> Batch:
-        """Let the stream that computes wait for the copy, and keep its memory until that has used it."""
-        current = torch.cuda.current_stream(self.device)
-        current.wait_stream(side)
-        for tensor in batch:
-            if tensor is not None:
-                tensor.record_stream(current)
-        return batch
+        """The micro-batch of each (step, places); for CUDA the next is made while one is computed with."""
+        return ahead((partial(self.micro_batch, step, places) for step, places in wanted), self.device)

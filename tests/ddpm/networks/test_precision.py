@@ -7,7 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
+from ddpm.config import parse
+from ddpm.networks.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
+from ddpm.networks.unet import GroupNorm, UNet, UNetConfig
+
+CPU = torch.device("cpu")
 
 DEFAULT = "import torch; print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)"
 
@@ -52,6 +56,31 @@ def test_tf32_in_convolutions_is_how_torch_starts() -> None:
 @pytest.mark.parametrize(("groups", "wide"), [(2, True), (4, False)])
 def test_on_a_cpu_channels_are_last_where_groups_are_wide(groups: int, wide: bool) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.GroupNorm(groups, 32))
-    weight = placed(network, torch.device("cpu"))[0].weight
+    weight = placed(network, CPU)[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == wide
     assert weight.is_contiguous() != wide
+
+
+def test_norms_in_bfloat16_are_as_good_as_norms_in_float32() -> None:
+    """Of a whole network in bfloat16: the error against float32 is that of torch's way on CUDA, to a fifth."""
+    shape = {"channels": 64, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2,
+             "groups": 32, "conditional": False, "initial": "zero"}  # fmt: skip
+    torch.manual_seed(0)
+    network = UNet(parse(UNetConfig, shape, "network"), 24)
+    for parameter in network.parameters():
+        parameter.data += torch.randn(parameter.shape) * 0.05
+    x, t = torch.randn(8, 3, 24, 24), torch.arange(0, 1000, 125)
+
+    def error(precision: torch.dtype) -> float:
+        with torch.no_grad(), autocast(CPU, precision):
+            return float((network(x, t) - exact).square().mean().sqrt() / exact.std())
+
+    with torch.no_grad():
+        exact = network(x, t)
+    assert error(torch.float32) == 0
+    narrow = error(torch.bfloat16)
+    for module in network.modules():
+        if isinstance(module, GroupNorm):
+            module.forward = lambda x, norm=module: torch.nn.GroupNorm.forward(norm, x.float())
+    wide = error(torch.bfloat16)
+    assert 0 < narrow < 1.2 * wide < 0.05
