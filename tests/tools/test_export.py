@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -221,26 +220,6 @@ def test_missing_weights_are_not_made_up(written: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "back.safetensors").exists()
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_checkpoint_that_is_not_there_is_not_asked_for(
-    written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    """Of a hub, which would take a folder's name for that of a repository."""
-    asked: list[object] = []
-
-    def refuse(*arguments: object, **_: object) -> None:
-        asked.append(arguments)
-        raise OSError("no network")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    if there:
-        (tmp_path / "google").mkdir()
-    message = r"google: Error no file named config\.json" if there else "google: no such folder"
-    with pytest.raises(StageError, match=message):
-        import_diffusers.main(Path("google"), tmp_path / "back.safetensors")
-    assert not asked
-
-
 METRICS = {"samples": {"kid_alexnet": {"value": 0.03, "low": -0.01, "high": 0.07, "n": 64}}}
 NOT_SHOWN = "no dvc.lock records both"
 
@@ -248,7 +227,10 @@ NOT_SHOWN = "no dvc.lock records both"
 def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path) -> None:
     file = written()
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
-    export.main(file, tmp_path / "out", changes={}, metrics=tmp_path / "metrics.json")
+    export.main(file, tmp_path / "out", changes={"variance": "large"}, metrics=tmp_path / "metrics.json")
+    _, settings = read_safetensors(tmp_path / "out/model.safetensors")
+    assert settings["sampling"] == {**read_params().mapping("models", "smoke", "sampling"), "variance": "large"}
+    assert opened(tmp_path / "out").scheduler.config.variance_type == "fixed_large"
     text = (tmp_path / "out/README.md").read_text()
     assert "| kid_alexnet | 0.0300 | -0.0100 to 0.0700 | 64 |" in text
     assert "pixel_shuffle(patches, 2)" in text

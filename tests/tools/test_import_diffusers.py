@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,23 @@ def test_ddim_keeps_its_sampler(saved: Path) -> None:
     assert sampling(own, "sample") == Sampling(
         PredictorConfig(clip=True), SamplerConfig(sampler="ddim", steps=50, spacing="leading")
     )
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_checkpoint_that_is_not_there_is_not_asked_for(
+    write_params: WriteParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Of a hub, which would take a folder's name for that of a repository."""
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    if there:
+        (tmp_path / "google").mkdir()
+    message = r"google: Error no file named config\.json" if there else "google: no such folder"
+    with pytest.raises(StageError, match=message):
+        import_diffusers.main(Path("google"), tmp_path / "back.safetensors")
+    assert not asked

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import UNet2DModel
+from diffusers.models import attention_processor as diffusers_attention
 
 from ddpm.config import ConfigError, parse
 from ddpm.networks.unet import Attention, ResnetBlock, UNet, UNetConfig, attend
@@ -67,6 +68,22 @@ def test_output_and_gradients_are_diffusers(
 def test_attention_is_torchs() -> None:
     q, k, v = 2 * torch.randn(3, 2, 9, 16)
     assert torch.allclose(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v), atol=1e-5)
+
+
+@pytest.mark.parametrize("head_channels", [None, 8])
+def test_heads_are_diffusers(head_channels: int | None) -> None:
+    """With weights so large that every head looks at something of its own."""
+    ours = Attention(32, 4, head_channels)
+    for parameter in ours.parameters():
+        parameter.data = 0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.ndim))
+    size = head_channels or 32
+    theirs = diffusers_attention.Attention(
+        32, heads=32 // size, dim_head=size, norm_num_groups=4, bias=True, residual_connection=True,
+        _from_deprecated_attn_block=True,
+    )  # fmt: skip
+    theirs.load_state_dict({**theirs.state_dict(), **ours.state_dict()})
+    x = torch.randn(2, 32, 3, 5, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(ours(x), theirs(x), atol=1e-4)
 
 
 def test_an_untrained_network_puts_out_zero() -> None:
