@@ -44,9 +44,8 @@ from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
-from stages.sample.draw import CHUNK_IMAGES
 from stages.shared.formats import write_png
-from stages.shared.model import ModelSampling
+from stages.shared.model import IMAGES_AT_ONCE, ModelSampling
 
 CHANGES, LOG = ROOT / "benchmarks/changes.yaml", ROOT / "benchmarks/trials.csv"
 CPU = torch.device("cpu")
@@ -180,8 +179,8 @@ def draw(change: Change, denoiser: Denoiser) -> np.ndarray:
     sampler = SamplerConfig(sampler=how.sampler, steps=how.steps, spacing=how.spacing, variance=how.variance)
     predict = make_predictor(denoiser, PredictorConfig(clip=how.clip))
     chunks = []
-    for first in range(0, IMAGES, CHUNK_IMAGES):
-        ids = range(first, min(first + CHUNK_IMAGES, IMAGES))
+    for first in range(0, IMAGES, IMAGES_AT_ONCE):
+        ids = range(first, min(first + IMAGES_AT_ONCE, IMAGES))
         noise = ImageNoise(SAMPLES_SEED, "sample", ids, (3, *change.images.shape[1:3]), CPU)
         chunks.append(to_uint8(run_sampler(sampler, predict, change.schedule, noise(), noise)))
     return np.concatenate(chunks)

@@ -78,11 +78,12 @@ def require_steps(params: Params) -> None:
     schedule, own = NoiseSchedule(params.section(DiffusionConfig, "diffusion")), own_of(params)
     VariationalBound(schedule, own.variance)
     interpolate = params.section(InterpolateConfig, "interpolate")
-    ways = {"sample": [sampling(own, "sample", **asdict(params.section(SampleConfig, "sample")))]}
+    sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
+    ways = [("sample" if sample.steps else models, sampling(own, "sample", **asdict(sample)))]
     # Real images are interpolated by these two, whatever `methods` are.
-    samplers = dict.fromkeys(["ancestral", "ddim", *(METHODS[name][1] for name in interpolate.methods)])
-    ways["interpolate"] = [way(own, interpolate, sampler) for sampler in samplers]
-    for section, each in ((section, each) for section, found in ways.items() for each in found):
+    for name in dict.fromkeys(["ancestral", "ddim", *(METHODS[method][1] for method in interpolate.methods)]):
+        ways.append((models if name == "native" else "interpolate", way(own, interpolate, name)))
+    for section, each in ways:
         try:
             spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
         except ConfigError as error:

@@ -23,7 +23,8 @@ def main(source: Path, folder: Path) -> str:
 
     Where SOURCE is a folder, its PNG files go into FOLDER as `samples.npy`, in the order of their names, with the table
     `samples.csv`, as the stage `sample` writes them. They count as made by the section `extract` of params.yaml, so
-    that they are compared with images made so. No pixel changes in either direction.
+    that they are compared with images made so. They are read as `extract` reads pictures: a colour profile becomes
+    sRGB, an orientation is applied, and transparency laid over white; all else keeps its pixels.
     """
     if folder.exists() and any(folder.iterdir()):
         raise StageError(f"{folder} isn't empty; name another folder, or remove it")

@@ -32,12 +32,13 @@ def repair(environment: Path) -> bool:
 def tell_dvc(repository: Path) -> str | None:
     """Let DVC run without Git where it can't run with it, and undo that where it can again; a line if that is new.
 
-    It can't in a copy that has no `.git`, such as a ZIP of the code, and not where `data` is a link.
+    It can't in a copy that has no `.git`, such as a ZIP of the code, and not where `data` is a link out of it.
+    So `core.no_scm` is this function's to set.
     """
     local = repository / ".dvc" / "config.local"
     told = local.exists() and bool(re.search(r"no_scm\s*=\s*true", local.read_text(), re.IGNORECASE))
     in_git = any((folder / ".git").exists() for folder in (repository, *repository.parents))
-    linked = (repository / "data").is_symlink()
+    linked = not (repository / "data").resolve().is_relative_to(repository.resolve())
     if told != (in_git and not linked):
         return None
     change = ["--unset", "core.no_scm"] if told else ["core.no_scm", "true"]

@@ -94,7 +94,7 @@ def nearest(
         raise ValueError(f"{k} neighbours asked for among {others} images")
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
     block = min(metric.at_once, max(1, BLOCK_BYTES // vector_bytes))
-    passes = range(0, len(queries), max(1, QUERY_BYTES * metric.at_once // (IMAGES_AT_ONCE * vector_bytes)))
+    passes = range(0, len(queries), max(1, int(QUERY_BYTES * min(1, metric.at_once / IMAGES_AT_ONCE)) // vector_bytes))
     search = _Search(metric, reference, k, 1 + mirror, block, store)
     total = len(passes) * sum(search.sizes)
     found = [

@@ -107,11 +107,11 @@ def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor, at_once: int = IMAGES_AT_ONCE) -> Tensor:
+def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
     """LPIPS of each pair (a[i], b[i]) by the `lpips` package itself, `[B]`."""
     device = model.scaling_layer.shift.device
     with _exact():
-        pairs = zip(a.split(at_once), b.split(at_once), strict=True)
+        pairs = zip(a.split(IMAGES_AT_ONCE), b.split(IMAGES_AT_ONCE), strict=True)
         return torch.cat([model(x.to(device), y.to(device)).flatten() for x, y in pairs])
 
 
@@ -136,7 +136,7 @@ class Metric:
         parts = []
         for start in range(0, len(a), self.at_once):  # all of them in float32 would be much memory
             x, y = (self._input(images[start : start + self.at_once]) for images in (a, b))
-            parts.append(pair_distances(self.model, x, y, self.at_once).cpu())
+            parts.append(pair_distances(self.model, x, y).cpu())
         return torch.cat(parts)
 
     def _input(self, images: np.ndarray) -> Tensor:

@@ -78,8 +78,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, truncated: Truncated = 
             if truncated == "use" and data.startswith(b"\xff\xd8") and (image := _completed(data)):
                 return image
             for profile in (True, False):
-                with contextlib.suppress(Exception):  # damaged bytes; the first reason is the one to tell
+                try:
                     return _decode(without_metadata(data, encoding_of(data), profile=profile))
+                except MemoryError:
+                    raise
+                except Exception:  # damaged bytes; the first reason is the one to tell
+                    continue
             raise
 
 
@@ -100,7 +104,7 @@ def _decode(data: bytes) -> Decoded:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             mode = image.mode
             return Decoded(_upright_pixels(image, data), mode)
-    except BadImage:
+    except (BadImage, MemoryError):  # who has too little memory has no damaged image
         raise
     except UnidentifiedImageError:
         raise BadImage("no image in a known format") from None  # Pillow's own words hold a memory address

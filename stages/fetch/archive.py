@@ -80,5 +80,7 @@ def place(stream: IO[bytes], size: int, target: Path, name: str, most: int | Non
         with whole.open("wb") as file, progress(used, "B", label=str(target)) as bar:
             while chunk and file.tell() < used:
                 bar.update(file.write(chunk[: used - file.tell()]))
-                chunk = stream.read(CHUNK_BYTES)  # up to the end of a zip's member, where its checksum is compared
+                chunk = stream.read(CHUNK_BYTES)
+        while isinstance(stream, zipfile.ZipExtFile) and chunk:
+            chunk = stream.read(CHUNK_BYTES)  # at the end of a zip's member its checksum is compared
         return count_records(whole, name)

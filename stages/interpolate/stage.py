@@ -112,7 +112,7 @@ def open_real(
     seen, unseen = open_images(train, train_index), open_images(val, val_index)
     require_one_preprocessing({train_index: seen.preprocessing, val_index: unseen.preprocessing, **model})
     wanted = 2 * config.pairs
-    if len(unseen.array) < wanted:
+    if config.pairs < 2 or len(unseen.array) < wanted:
         most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"
         raise StageError(f"params.yaml: interpolate.pairs = {config.pairs}: must be from 2 to {most}")
     tensors, metadata = read_safetensors(backbone)

@@ -47,7 +47,8 @@ def locked(path: Path, said_by: str, doing: str, waiting: Callable[[], object] =
         if not said:
             print(f"{said_by}: waits for {lock.holder()}, which is {doing} ({path})", file=sys.stderr)
             said = True
-        waiting()
+        with suppress(FileNotFoundError):  # the holder has just removed the folder
+            waiting()
         time.sleep(POLL)
     try:
         yield said
@@ -109,7 +110,9 @@ class Lock:
 
         def release() -> None:
             with suppress(OSError):  # the lock ends all the same
-                self.path.unlink()
+                # Whoever holds it may have removed its folder, and another process have made it anew.
+                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                    self.path.unlink()
             file.close()
 
         return release

@@ -1,6 +1,7 @@
 """Parts of a long computation, kept in files, so that a killed one goes on where it was."""
 
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,11 @@ class Parts:
         file = self._file(name)
         if not file.exists():
             return None
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, EOFError, ValueError):  # damaged: it is computed anew
+            return None
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Replace the part; a crash leaves the old one."""

@@ -16,8 +16,8 @@ def room(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
     Linux limits a container by control groups: `cgroups` is where they are mounted, `own` lists those of this process.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fitting = (limit // PROCESS for limit in _memory_limits(cgroups, own))
-    return max(1, min([cores, *_cpu_quotas(cgroups, own), *fitting]))
+    memory = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_memory_limits(cgroups, own)]
+    return max(1, min([cores, *_cpu_quotas(cgroups, own), min(memory) // PROCESS]))
 
 
 def _cpu_quotas(cgroups: Path, own: Path) -> Iterator[int]:

@@ -23,7 +23,7 @@ class RuntimeConfig:
     """How this machine computes. No output depends on it, but for rounding; no stage runs again for it.
 
     `batch_images` are taken through a network at once where nothing is trained; empty: 64, for LPIPS 128. `workers` are
-    processes that draw, decode and resize; empty: one for each core, fewer where a container has a quota.
+    processes that draw, decode and resize; empty: one for each core, fewer where memory or a quota is short.
     """
 
     device: str

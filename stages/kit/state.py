@@ -216,10 +216,16 @@ def run_folder(
 def _count_unfinished(own: Path) -> None:
     """Say how much the states of other unfinished runs take, where there are more than `KEEP`."""
     folders = [each for each in own.parent.iterdir() if each != own and not (each / "finished").exists()]
-    sizes = list(filter(None, (sum(file.stat().st_size for file in kept(each)) for each in folders)))
+    sizes = list(filter(None, map(_size, folders)))
     if len(sizes) > KEEP:
         size = f"{sum(sizes) / 1e9:.2g} GB"
         say(own, f"{own.parent} keeps {len(sizes)} other unfinished runs, {size}; remove the folders you don't need")
+
+
+def _size(folder: Path) -> int:
+    with suppress(FileNotFoundError):  # its run has ended meanwhile, and removes it
+        return sum(file.stat().st_size for file in kept(folder))
+    return 0
 
 
 def kept(folder: Path) -> list[Path]:

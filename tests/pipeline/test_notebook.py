@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -70,4 +71,4 @@ def test_the_values_are_those_of_the_first_cell() -> None:
     names = [line.partition(" = ")[0] for line in cells()[0].splitlines()]
     assert names == ["DRIVE", "REPOSITORY", "WORK", "ENVIRONMENT", "DATA", "MODEL", "EPOCHS", "CHANGES"]
     for name in names:
-        assert any(name in cell for cell in cells()[1:]), name
+        assert any(re.search(rf"\b{name}\b", cell) for cell in cells()[1:]), name

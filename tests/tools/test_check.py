@@ -34,7 +34,7 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models.tiny.sampling.steps": 1001}, r"sample\.steps = 1001: .* from 1 to diffusion\.steps = 1000"),
+        ({"models.tiny.sampling.steps": 1001}, r"models\.tiny\.sampling\.steps = 1001: .* to diffusion\.steps = 1000"),
         ({"sample.steps": 50, "diffusion.steps": 40}, r"sample\.steps = 50: .* diffusion\.steps = 40"),
         ({"diffusion.steps": 40}, r"interpolate\.steps = 50: .* diffusion\.steps = 40"),
         ({"diffusion.steps": 1, "diffusion.schedule": "cosine"}, r"diffusion\.steps = 1: .* at least 2"),

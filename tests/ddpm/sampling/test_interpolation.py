@@ -195,6 +195,7 @@ def test_by_hand_with_a_model_alone(folder: Path, monkeypatch: pytest.MonkeyPatc
             ["--backbone", "backbone", "--images", ".", "--pairs", "5"],
             "interpolate.pairs = 5: must be from 2 to 4: val.npy has 8 images",
         ),
+        (["--backbone", "backbone", "--images", ".", "--pairs", "1"], "interpolate.pairs = 1: must be from 2 to 4"),
         (["--steps", "1001"], "steps = 1001: a sampler takes from 1 to diffusion.steps = 1000"),
         (["--methods", "[lerp_ddim, magic]"], "methods = magic: must be of lerp_ancestral, lerp_ancestral_shared,"),
     ],
