@@ -77,4 +77,7 @@ def test_dvc_runs_without_git_and_with_it_once_it_is_there(tmp_path: Path) -> No
     assert tell_dvc(tmp_path) is None
     (tmp_path / "scratch").mkdir()
     (tmp_path / "data").symlink_to("scratch")
+    assert tell_dvc(tmp_path) is None  # DVC minds links out of the repository alone
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to(tmp_path.parent)
     assert "data is a link" in (tell_dvc(tmp_path) or "")

@@ -15,6 +15,7 @@ DOCKER = "5:memory:/docker/1f\n4:cpu,cpuacct:/docker/1f\n1:name=systemd:/docker/
 @pytest.fixture(autouse=True)
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)), raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 25}.get)  # 137 GB
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,8 @@ def test_without_control_groups_the_cores_count(tmp_path: Path) -> None:
 def test_the_cores_that_this_process_is_bound_to_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
     assert room(tmp_path, tmp_path / "none") == 1
+
+
+def test_the_memory_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 19}.get)  # 2.1 GB
+    assert room(tmp_path / "none", tmp_path / "none") == 4
