@@ -52,7 +52,9 @@ def test_recipes_need_no_path() -> None:
 
 
 def test_help_lists_every_target() -> None:
-    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     listed = [line.split()[0] for line in done.stdout.splitlines()]
     assert listed == ["help", "repro", "test", "lint", "lock", "clean", "distclean"]
     assert "help        list these targets\n" in done.stdout
