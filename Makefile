@@ -53,4 +53,4 @@ clean:  ## remove .venv and what tests and linters leave; downloads, states of t
 	rm -rf .venv .cache/lock .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots docs/dvc_plots
 
 distclean: clean  ## remove .cache as well: downloads, states of training, images drawn so far
-	rm -rf .cache
+	rm -rf .cache/* .cache

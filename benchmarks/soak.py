@@ -54,7 +54,7 @@ def prepared(folder: Path, options: argparse.Namespace) -> Clone:
     clone.git("rm", "-rq", "dvc.lock", "reports")
     for name in ("model", "weights"):
         shutil.copytree(REPOSITORY / "data" / name, folder / "data" / name)
-    kept = CACHE / f"soak_{options.images}"
+    kept = CACHE / f"soak_{options.images}_{clone.git('rev-parse', '--short', 'HEAD:ddpm/drawing').strip()}"
     if not kept.exists():
         clone.dvc("repro", "--single-item", "fetch")
         unfinished = kept.with_name(f"{kept.name}.part")

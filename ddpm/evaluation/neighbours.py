@@ -29,7 +29,6 @@ MARGIN = 8
 TOLERANCE = 1e-5
 """Well beyond what the rounding of the matrix product moves a distance by, about 1e-6."""
 
-
 OnBlock = Callable[[int, int], None]
 """Called after each block with the number of its images, and how many this process looks at in all."""
 

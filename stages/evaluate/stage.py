@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -67,7 +69,7 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     with parts_folder(repository_root() / ".cache" / "evaluate", run, "evaluating the same samples") as folder:
         measure, train = Kept(model, at_once, Parts(folder)), sets.images["train"]
         values, features = compare_all(measure, sets, config, network)
-        values["frechet"] = distances(measure, sets, network, inception_of(config, sets, runtime, device))
+        values["frechet"] = distances(measure, features, sets, network, inception_of(config, sets, runtime, device))
         seen, unseen = drawn_factors(sets.tables["train"], sets.tables["held_out"])
         predicted: Predicted = {}
         if len(seen.columns):
@@ -111,7 +113,7 @@ def compare_all(
     if "category" in sets.tables["samples"] and sets.tables["held_out"]["category"].nunique() > 1:
         tables = {**sets.tables, "real": sets.tables["train"].iloc[sets.measured]}
         categories = {name: tables[name]["category"].to_numpy(str) for name in features}
-        values["categories"] = compare_categories(features, categories, k, network)
+        values["categories"] = compare_categories(features, categories, k, network, measure.parts)
     for name, images, rows in (("samples", ours, None), ("real", train, sets.measured)):
         drift = colour_drift(images if rows is None else images[rows], held_out)
         values[name] |= {"diversity_lpips": measure.diversity(name, images, rows), "colour_drift": drift}
@@ -136,17 +138,17 @@ def inception_of(config: EvaluateConfig, sets: Sets, runtime: RuntimeConfig, dev
     return features
 
 
-def distances(measure: Kept, sets: Sets, network: str, inception: Features | None) -> dict[str, Any]:
+def distances(
+    measure: Kept, features: dict[str, Tensor], sets: Sets, network: str, inception: Features | None
+) -> dict[str, Any]:
     """The Frechet distances, by name."""
-    ours, train, _ = sets.images.values()
 
     def pooled() -> tuple[Tensor, Tensor]:
-        real = measure.features("real", train, sets.measured), measure.features("rest", train, sets.rest)
-        return measure.features("samples", ours), torch.cat(real)
+        rest = measure.features("rest", sets.images["train"], sets.rest)
+        return features["samples"], torch.cat([features["real"], rest])
 
-    dimensions = measure.features("samples", ours).shape[1]
     return {
-        f"fd_{network}": _frechet(dimensions, sets, pooled),
+        f"fd_{network}": _frechet(features["samples"].shape[1], sets, pooled),
         "fid_inception": _frechet(DIMENSIONS, sets, inception),
     }
 
@@ -160,9 +162,15 @@ def _frechet(dimensions: int, sets: Sets, features: Features | None) -> dict[str
         return {"refused": str(error)}
     if features is None:
         return {"refused": "evaluate.inception names no weights"}
-    table = sets.tables["samples"]
-    strata = table["category"].to_numpy(str) if "category" in table else None
-    return {**asdict(frechet(*features(), strata)), "all_training_images": len(train)}
+    return {**asdict(frechet(*features(), strata_of(sets.tables["samples"]))), "all_training_images": len(train)}
+
+
+def strata_of(samples: pd.DataFrame) -> np.ndarray | None:
+    """The category of each sample, where as many of each were drawn; None where chance decided that too."""
+    if "category" not in samples:
+        return None
+    counts = samples["category"].value_counts()
+    return samples["category"].to_numpy(str) if counts.max() - counts.min() <= 1 else None
 
 
 def _nested(values: Any) -> Any:

@@ -12,6 +12,9 @@ from stages.kit.params import Params
 RANKED = 3
 """Fewest images of a set for which `rank` reports distances."""
 
+LEAST = {"training": 6, "held-out": 4}
+"""What the lowest `evaluate.neighbourhood` and `interpolate.pairs` take."""
+
 
 def fewest(neighbourhood: int) -> int:
     """The fewest images of a set that `evaluate` can compare."""
@@ -36,7 +39,9 @@ def require_enough(params: Params, train: int, held_out: int) -> None:
         short = [f"{by} takes {needed}" for by, needed in demands.items() if found < needed]
         if short:
             reasons = ", ".join(short)
-            raise StageError(f"params.yaml: {found} {kind} images are too few: {reasons}; {remedy(params, kind)}")
+            raise StageError(
+                f"params.yaml: {found} {kind} images are too few: {reasons}; {remedy(params, kind, found)}"
+            )
 
 
 def training_demands(params: Params) -> dict[str, int]:
@@ -57,11 +62,11 @@ def number(params: Params, section: str, key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def remedy(params: Params, kind: str) -> str:
-    """What a user can change."""
+def remedy(params: Params, kind: str, found: int) -> str:
+    """What a user can change; with fewer than `LEAST` images no parameter is low enough."""
     place, source = f"sources.{params.top.data}", params.mapping("sources", params.top.data)
     count = "train_images" if kind == "training" else "val_images"
-    ways = ["lower this"]
+    ways = ["lower this"] if found >= LEAST[kind] else []
     if count in source:
         ways.append(f"raise {place}.{count} = {source[count]}")
     elif source.get("val_fraction") and not source.get("val"):

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
+from stages.kit.enough import RANKED
 
 REPORT_BEST_SIX = (0.29, 0.32)
 """LPIPS of the report's six best samples to their nearest training images, lowest and highest (its figure 5)."""
@@ -24,7 +25,7 @@ class RankConfig:
     net: Literal["alex", "vgg"]
     input_size: Annotated[int, Field(ge=32, le=512)] | None
     flips: bool
-    samples: Annotated[int, Field(ge=3)]
+    samples: Annotated[int, Field(ge=RANKED)]
     best: Annotated[int, Field(ge=1, le=200)]  # a figure has a column for each
     batches: Annotated[int, Field(ge=2)]
     flag_rate: Annotated[float, Field(gt=0, lt=1)]

@@ -109,6 +109,14 @@ def test_each_category_is_compared_with_its_own(folder: Path) -> None:
         assert each["samples"]["kid_alexnet"]["value"] > own[name]["samples"]["kid_alexnet"]["value"]
 
 
+def test_categories_are_strata_where_as_many_of_each_were_drawn() -> None:
+    """Where chance decided how many, it belongs to the interval."""
+    equal, by_chance = (pd.DataFrame({"category": names}) for names in (["a", "b", "a"], ["a", "a", "a", "b"]))
+    assert list(evaluate.strata_of(equal)) == ["a", "b", "a"]
+    assert evaluate.strata_of(by_chance) is None
+    assert evaluate.strata_of(pd.DataFrame({"row": [0]})) is None
+
+
 def test_too_few_images_are_refused(folder: Path, write_params: WriteParams) -> None:
     write_params({**CHANGES, "evaluate.neighbourhood": 8})
     with pytest.raises(StageError, match=r"samples.npy: 8 images to compare; evaluate.neighbourhood = 8 needs 9"):

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from extracting import DETAILS, DUPLICATES, PREPROCESSING, TRAIN, main, picture, read_table, write
+from extracting import DETAILS, DUPLICATES, GOOD, PREPROCESSING, TRAIN, UNSEEN, main, picture, read_table, write
 from PIL import Image
 
 from ddpm.pictures.codec import decode
@@ -59,3 +59,15 @@ def test_duplicates_and_leaks_are_found_and_dropped_if_told(lmdbs, write_params,
     write("val", church={b"h": first}, tower={b"i": fourth})
     with pytest.raises(StageError, match="drop leaves no training image of tower"):
         main()
+
+
+def test_held_out_images_that_are_training_images_are_told(lmdbs, capfd):
+    """As with frames of one video: before anything is trained, because comparisons with them say little."""
+    same = {b"%d" % index: encode(picture(50 + index), "jpeg") for index in range(4)}
+    write("train", church=same, tower=GOOD)
+    write("val", church={b"x" + key: value for key, value in same.items()}, tower={b"y": encode(picture(60), "jpeg")})
+    main()
+    assert "extract: 4 of 5 held-out images are near duplicates of training images: " in capfd.readouterr().err
+    write("val", church=UNSEEN, tower=UNSEEN)
+    main()
+    assert "near duplicates of training images: " not in capfd.readouterr().err

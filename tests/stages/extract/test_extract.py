@@ -115,6 +115,24 @@ def test_too_many_bad_records_fail_and_leave_nothing(lmdbs, write_params):
     assert files() == there
 
 
+def test_the_limits_of_decoding_are_parameters(lmdbs, write_params):
+    """A picture of 300 x 256 pixels beyond `max_pixels`, and a JPEG without its end."""
+    whole, cut = GOOD[b"00"], GOOD[b"00"][:-2]
+    write("train", church={**GOOD, b"07": cut}, tower=GOOD)
+    small = {b"20": encode(picture(20, (40, 30)), "jpeg")}
+    write("val", church=small, tower=small)
+    reasons = {}
+    for changed in ({}, {"extract.truncated": "use"}, {"extract.max_pixels": 300 * 256 - 1}):
+        write_params({**lmdbs, "extract.max_bad_fraction": 1.0, **changed})
+        main()
+        table = read_table(TRAIN.table).set_index(["category", "key"])["reason"]
+        reasons[next(iter(changed), "")] = table["church"]["07"], table["tower"]["00"]
+    assert whole != cut
+    assert "truncated" in reasons[""][0]
+    assert reasons["extract.truncated"] == ("", "")
+    assert reasons["extract.max_pixels"][1] == "more than 76799 pixels"
+
+
 @pytest.mark.parametrize("key", ["crop", "sizes"])
 def test_unknown_parameters_are_named(lmdbs, write_params, key):
     write_params({**lmdbs, f"extract.{key}": 1})

@@ -12,10 +12,11 @@ from stages.kit.params import read_params
     ("train", "held_out", "message"),
     [
         (27, 3, r"^params\.yaml: 3 held-out images are too few: interpolate\.pairs = 8 takes 16, "
-                r"evaluate\.neighbourhood = 3 takes 4; lower this, or raise sources\.folder\.val_fraction = 0\.1"),
+                r"evaluate\.neighbourhood = 3 takes 4; raise sources\.folder\.val_fraction = 0\.1"),
         (90, 15, r"15 held-out images are too few: interpolate\.pairs = 8 takes 16; lower this"),
         (7, 16, r"7 training images are too few: evaluate\.neighbourhood = 3 takes 8; lower this, or lower "
                 r"sources\.folder\.val_fraction"),
+        (5, 16, r"evaluate\.neighbourhood = 3 takes 8; lower sources\.folder\.val_fraction = 0\.1, or add images$"),
     ],
 )  # fmt: skip
 def test_too_few_images_are_refused_with_what_to_change(
