@@ -117,6 +117,7 @@ def drawing_of(row: Row, count: int, threads: int | None) -> Drawing:
         "seed": SEED,
         "eta": 0.0,
         "guidance": 1.0,
+        "guide": None,
     }
     runtime = {**params.mapping("runtime"), **({"threads": threads} if threads else {})}
     return prepare(ROOT / "data/model", Params({**params.values, "sample": sample, "runtime": runtime}))

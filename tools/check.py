@@ -24,7 +24,7 @@ from stages.kit.inception import inception_checked
 from stages.kit.params import Params, read_params
 from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
-from stages.sample.draw import require_classes
+from stages.sample.draw import guide_file, require_classes
 from stages.shared.images import image_set
 from stages.shared.model import ModelSampling, SampleConfig, sampling
 from stages.shared.ranking import RankConfig
@@ -55,9 +55,11 @@ def main(*, images: Path | None = None) -> str:
     require_steps(params)
     require_average(params)
     require_samples(params)
+    sample = params.section(SampleConfig, "sample")
+    guide_file(sample, params)
     conditional = params.section(UNetConfig, "models", params.top.model, "network").conditional
     categories = params.source().categories if conditional else ()
-    require_classes(params.section(SampleConfig, "sample"), categories, [1] * len(categories))
+    require_classes(sample, categories, [1] * len(categories))
     if images:
         train, val = (len(np.load(image_set(images, name).array, mmap_mode="r")) for name in ("train", "val"))
         require_enough(params, train, val)

@@ -1,5 +1,6 @@
 """What a sampler asks at each step: the denoiser's estimate of x_0, guided and kept in range."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,36 +21,51 @@ class PredictorConfig:
     `clip` keeps it in [-1, 1], without which an imperfect network drifts out of range. `threshold` instead divides it
     by that quantile of its absolute values, image by image, where that exceeds 1 (Saharia et al. 2022,
     arXiv:2205.11487, "dynamic thresholding"). `guidance` is the weight w of classifier-free guidance (Ho & Salimans
-    2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class.
+    2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class. Where another denoiser guides it
+    is that of autoguidance (Karras et al. 2024, arXiv:2406.02507). Guidance acts where the noise-to-signal ratio is
+    above `guidance_low` and up to `guidance_high` (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     """
 
     clip: bool = True
     threshold: float | None = None
     guidance: float = 1.0
+    guidance_low: float = 0.0
+    guidance_high: float | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError("threshold must be a quantile above 0, up to 1")
         if self.guidance < 0:
             raise ValueError("guidance must be at least 0")
+        if not 0 <= self.guidance_low < (math.inf if self.guidance_high is None else self.guidance_high):
+            raise ValueError("guidance_low must be at least 0 and below guidance_high")
+
+    def guides(self, ratio: float) -> bool:
+        """Whether guidance changes the estimate at this noise-to-signal ratio."""
+        high = math.inf if self.guidance_high is None else self.guidance_high
+        return self.guidance != 1 and self.guidance_low < ratio <= high
 
 
-def make_predictor(denoiser: Denoiser, config: PredictorConfig, label: Tensor | None = None) -> Predict:
+def make_predictor(
+    denoiser: Denoiser, config: PredictorConfig, label: Tensor | None = None, guide: Denoiser | None = None
+) -> Predict:
     """The estimates of `denoiser` as samplers see them, for the class `label` `[B]` of a conditional network.
 
-    With `config.guidance` other than 1 the network is asked with the label and without.
+    Where `config` guides, `guide`, a weaker denoiser of the same images and schedule, is asked too, also with the
+    label; without one `denoiser` is asked once more without the label.
     """
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         x0 = denoiser(xt, t, label)
-        if label is None or config.guidance == 1:
-            return x0
-        # The same as to mix the network's outputs: x_0 is affine in them.
-        without = denoiser(xt, t, None)
-        return without + config.guidance * (x0 - without)
+        # The same as to mix the networks' outputs: x_0 is affine in them.
+        weaker = guide(xt, t, label) if guide else denoiser(xt, t, None)
+        return weaker + config.guidance * (x0 - weaker)
 
     def predict(xt: Tensor, t: int) -> Tensor:
-        x0 = guided(xt, torch.full((len(xt),), t, device=xt.device))
+        times = torch.full((len(xt),), t, device=xt.device)
+        there = guide is not None or label is not None
+        guides = there and config.guides(math.exp(-denoiser.schedule.half_log_snr(t)))
+        x0 = guided(xt, times) if guides else denoiser(xt, times, label)
         if config.threshold is not None:
             return within_quantile(x0, config.threshold)
         return x0.clamp(-1, 1) if config.clip else x0

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.device import setup
-from stages.kit.files import digest, replacing
+from stages.kit.files import digest, path_given, replacing
 from stages.kit.identity import code_digests, platform_of
 from stages.kit.launch import first_process
 from stages.kit.params import Params
@@ -69,11 +69,14 @@ def prepare(weights: Path, params: Params) -> Drawing:
         ConfigError: it can't be, with this model.
     """
     device, config = setup(params), params.section(SampleConfig, "sample")
-    model = load_model(weights, params, device, config.precision)
+    model, guide = load_model(weights, params, device, config.precision), guide_file(config, params)
+    if guide:
+        model = guided(model, load_model(guide, params, device, config.precision), guide)
     how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
     identity = {
         "weights": digest(weights_file(weights, params)),
+        "guide": digest(guide) if guide else None,
         "settings": {
             "sampling": asdict(how),
             "seed": config.seed,
@@ -88,6 +91,38 @@ def prepare(weights: Path, params: Params) -> Drawing:
     return Drawing(model, how, config, device, timesteps, identity)
 
 
+def guide_file(config: SampleConfig, params: Params) -> Path | None:
+    """The weights that `sample.guide` names, a file or a folder that `train` has written; None where it is empty.
+
+    Raises:
+        ConfigError: there are none, or `guidance` makes no use of them.
+    """
+    if config.guide is None:
+        return None
+    if config.guidance == 1:
+        raise ConfigError(f"params.yaml: sample.guide = {config.guide}: with sample.guidance = 1 it guides nothing")
+    try:
+        return weights_file(path_given(config.guide), params)
+    except ConfigError as error:
+        raise ConfigError(f"params.yaml: sample.guide: {error}") from None
+
+
+def guided(model: Model, guide: Model, file: Path) -> Model:
+    """MODEL, guided by GUIDE of FILE.
+
+    Raises:
+        ConfigError: they were trained on other images, classes or noise.
+    """
+    for name in ("shape", "preprocessing", "classes"):
+        if getattr(model, name) != getattr(guide, name):
+            raise ConfigError(
+                f"params.yaml: sample.guide: {file} has {name} {getattr(guide, name)}, the model {getattr(model, name)}"
+            )
+    if not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar):
+        raise ConfigError(f"params.yaml: sample.guide: {file} was trained with other noise than the model (`diffusion`)")
+    return replace(model, guide=guide.denoiser)
+
+
 def require_classes(config: SampleConfig, classes: Sequence[str], counts: Sequence[int]) -> None:
     """Fail where `category`, `labels` or `guidance` asks for what a model of such `classes` doesn't know.
 
@@ -96,9 +131,10 @@ def require_classes(config: SampleConfig, classes: Sequence[str], counts: Sequen
     Raises:
         ConfigError: naming what it knows.
     """
-    if not classes and (config.category or config.labels != "equal" or config.guidance != 1):
+    if not classes and (config.category or config.labels != "equal" or (config.guidance != 1 and not config.guide)):
         raise ConfigError(
-            "params.yaml: sample: the model knows no classes; leave category empty, labels at equal and guidance at 1"
+            "params.yaml: sample: the model knows no classes; leave category empty, labels at equal and guidance at 1, "
+            "but for a guide"
         )
     if config.category and config.category not in classes:
         known = ", ".join(classes)

@@ -34,7 +34,8 @@ class SampleConfig:
     """The section `sample`; the model's own replaces `sampler`, `steps`, `spacing`, `clip` and `variance` where empty.
 
     `category` and `labels` are for conditional models. With an empty `category` all are drawn: as often as each other
-    (`equal`) or at random with their frequencies among the training images (`training`).
+    (`equal`) or at random with their frequencies among the training images (`training`). `guide` is the path of weaker
+    weights that guide the model, so as `guidance` says.
     """
 
     count: PositiveInt
@@ -49,6 +50,9 @@ class SampleConfig:
     category: str | None
     labels: Literal["equal", "training"]
     guidance: float
+    guidance_low: float
+    guidance_high: float | None
+    guide: str | None
     precision: Precision
 
 
@@ -110,7 +114,7 @@ def section_of(settings: Mapping[str, Any], params: Params) -> Mapping[str, Any]
 
 def sampling(own: ModelSampling, where: str, **chosen: Any) -> Sampling:
     """The model's `own` way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
-    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, **asdict(own)}
+    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, "guidance_low": 0.0, "guidance_high": None, **asdict(own)}
     values |= {key: value for key, value in chosen.items() if value is not None}
     predictor, sampler = (
         {field.name: values[field.name] for field in fields(config)} for config in (PredictorConfig, SamplerConfig)
@@ -124,7 +128,8 @@ class Model:
     """What `train` wrote, ready to sample from as its `own` settings say.
 
     `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
-    `at_once` is how many images one pass of the network should have: another number rounds differently.
+    `at_once` is how many images one pass of the network should have: another number rounds differently. `guide` is a
+    weaker denoiser that guides this one.
     """
 
     network: UNet
@@ -135,6 +140,7 @@ class Model:
     class_counts: list[int]
     at_once: int
     own: ModelSampling
+    guide: Denoiser | None = None
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -148,7 +154,7 @@ class Model:
 
     def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
         """The denoiser as samplers see it, for the class `label` `[B]` where it knows classes."""
-        return make_predictor(self.denoiser, config, label)
+        return make_predictor(self.denoiser, config, label, self.guide)
 
     def sample(
         self,

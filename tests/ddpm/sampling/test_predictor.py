@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from test_samplers import SCHEDULE, noises
+from test_samplers import FINE, SCHEDULE, noises
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
+from ddpm.sampling.samplers import SamplerConfig, run_sampler
 
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
@@ -25,6 +26,58 @@ def test_guidance_mixes_the_outputs_with_the_class_and_without(target: str) -> N
         expected = Denoiser(lambda *_, mixed=mixed: mixed, SCHEDULE, target)(xt, torch.tensor([300, 300]))
         assert torch.allclose(guided(weight), expected, atol=1e-4)
     assert torch.equal(guided(3.0, None), guided(0.0))
+
+
+def gaussian_denoiser(variance: float) -> Denoiser:
+    """The optimal one for data of mean 0 and this variance, where there is no class; of a class they have 0.25."""
+
+    def network(xt: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+        signal, noise = FINE.signal_noise(t)
+        law = variance if label is None else 0.25
+        return signal * law / (signal**2 * law + noise**2) * xt
+
+    return Denoiser(network, FINE, "x0")
+
+
+@pytest.mark.parametrize("by", ["class", "guide"])
+@pytest.mark.parametrize(("weight", "std"), [(1.0, 0.5), (1.5, 0.3344), (2.0, 0.2236), (3.0, 0.1)])
+def test_guided_gaussians(by: str, weight: float, std: float) -> None:
+    """The guided probability flow is linear: 0.5 and sqrt(1.25) become 0.5^w * 1.25^((1 - w) / 2)."""
+    strong, weak = gaussian_denoiser(0.25), gaussian_denoiser(1.25)
+    how, xt = PredictorConfig(clip=False, guidance=weight), noises(1)[0]
+    if by == "guide":
+        predict = make_predictor(strong, how, guide=weak)
+    else:
+        predict = make_predictor(weak, how, torch.zeros(2, dtype=torch.int64))
+    x0 = run_sampler(SamplerConfig(sampler="ddim", steps=2000, spacing="logsnr"), predict, FINE, xt, lambda: xt)
+    assert float((x0 / xt).mean()) == pytest.approx(std, rel=0.01)
+
+
+def test_a_guide_is_asked_for_the_same_class_and_only_within_the_interval() -> None:
+    """At t = 300 noise / signal is 1.24 with the linear schedule."""
+    asked, label, xt = [], torch.tensor([1, 2]), noises(1)[0]
+
+    def guide(xt: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+        asked.append(label)
+        return torch.zeros_like(xt)
+
+    def guided(**changes: float) -> torch.Tensor:
+        how = PredictorConfig(clip=False, guidance=2.0, **changes)
+        one = Denoiser(lambda xt, *_: torch.ones_like(xt), SCHEDULE, "x0")
+        return make_predictor(one, how, label, Denoiser(guide, SCHEDULE, "x0"))(xt, 300)
+
+    ratio = float(SCHEDULE.snr(torch.tensor([300])) ** -0.5)
+    outside = [{"guidance_low": ratio + 0.01}, {"guidance_high": ratio - 0.01}]
+    assert [float(guided(**changes).mean()) for changes in outside] == [1, 1]
+    assert asked == []
+    assert float(guided(guidance_low=ratio - 0.01, guidance_high=ratio + 0.01).mean()) == 2
+    assert asked[0] is label
+
+
+def test_an_impossible_interval_of_guidance_is_refused() -> None:
+    for low, high in ((-1.0, None), (2.0, 2.0)):
+        with pytest.raises(ValueError, match="guidance_low must be at least 0 and below guidance_high"):
+            PredictorConfig(guidance_low=low, guidance_high=high)
 
 
 @pytest.mark.parametrize(("clip", "largest"), [(True, [1.0, 0.5]), (False, [4.0, 0.5])])
