@@ -21,9 +21,9 @@ class PredictorConfig:
     `clip` keeps it in [-1, 1], without which an imperfect network drifts out of range. `threshold` instead divides it
     by that quantile of its absolute values, image by image, where that exceeds 1 (Saharia et al. 2022,
     arXiv:2205.11487, "dynamic thresholding"). `guidance` is the weight w of classifier-free guidance (Ho & Salimans
-    2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class. Where another denoiser guides it
-    is that of autoguidance (Karras et al. 2024, arXiv:2406.02507). Guidance acts where the noise-to-signal ratio is
-    above `guidance_low` and up to `guidance_high` (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+    2022, arXiv:2207.12598) as most programs count it: 1 is the class alone, 0 no class. Where another denoiser guides,
+    it is the weight of autoguidance (Karras et al. 2024, arXiv:2406.02507). Guidance acts where the noise-to-signal
+    ratio is above `guidance_low` and up to `guidance_high` (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     """
 
     clip: bool = True

@@ -119,7 +119,7 @@ def guided(model: Model, guide: Model, file: Path) -> Model:
                 f"params.yaml: sample.guide: {file} has {name} {getattr(guide, name)}, the model {getattr(model, name)}"
             )
     if not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar):
-        raise ConfigError(f"params.yaml: sample.guide: {file} was trained with other noise than the model (`diffusion`)")
+        raise ConfigError(f"params.yaml: sample.guide: {file} was trained with another `diffusion` than the model")
     return replace(model, guide=guide.denoiser)
 
 
