@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.diffusion.denoiser import Denoiser
@@ -139,7 +140,7 @@ def network_of(params: Params, model: str, fast_norms: bool = True) -> UNet:
 
 def operations(params: Params, model: str) -> int:
     """Floating-point operations an image, forward and backward, counted on tensors without numbers."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
         network = network_of(params, model)
         size = params.mapping("extract")["size"]
         network(torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.int64)).sum().backward()
