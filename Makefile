@@ -52,5 +52,6 @@ lock:  ## write requirements.lock anew from pyproject.toml, for every system and
 clean:  ## remove .venv and what tests and linters leave; downloads, states of training, data and reports stay
 	rm -rf .venv .cache/lock .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots docs/dvc_plots
 
+# .cache may be a link to another disk.
 distclean: clean  ## remove .cache as well: downloads, states of training, images drawn so far
 	rm -rf .cache/* .cache

@@ -56,7 +56,7 @@ def main(*, images: Path | None = None) -> str:
     require_average(params)
     require_samples(params)
     sample = params.section(SampleConfig, "sample")
-    guide_file(sample, params)
+    guide_file(sample, params, own_of(params))
     conditional = params.section(UNetConfig, "models", params.top.model, "network").conditional
     categories = params.source().categories if conditional else ()
     require_classes(sample, categories, [1] * len(categories))

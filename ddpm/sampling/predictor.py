@@ -30,20 +30,19 @@ class PredictorConfig:
     threshold: float | None = None
     guidance: float = 1.0
     guidance_low: float = 0.0
-    guidance_high: float | None = None
+    guidance_high: float = math.inf
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError("threshold must be a quantile above 0, up to 1")
         if self.guidance < 0:
             raise ValueError("guidance must be at least 0")
-        if not 0 <= self.guidance_low < (math.inf if self.guidance_high is None else self.guidance_high):
+        if not 0 <= self.guidance_low < self.guidance_high:
             raise ValueError("guidance_low must be at least 0 and below guidance_high")
 
     def guides(self, ratio: float) -> bool:
         """Whether guidance changes the estimate at this noise-to-signal ratio."""
-        high = math.inf if self.guidance_high is None else self.guidance_high
-        return self.guidance != 1 and self.guidance_low < ratio <= high
+        return self.guidance != 1 and self.guidance_low < ratio <= self.guidance_high
 
 
 def make_predictor(
@@ -51,21 +50,17 @@ def make_predictor(
 ) -> Predict:
     """The estimates of `denoiser` as samplers see them, for the class `label` `[B]` of a conditional network.
 
-    Where `config` guides, `guide`, a weaker denoiser of the same images and schedule, is asked too, also with the
-    label; without one `denoiser` is asked once more without the label.
+    Where `config` guides, a step takes two evaluations. The second is that of `guide`, a weaker denoiser of the same
+    images and schedule, with the label. Without a guide it is that of `denoiser` without the label.
     """
-
-    def guided(xt: Tensor, t: Tensor) -> Tensor:
-        x0 = denoiser(xt, t, label)
-        # The same as to mix the networks' outputs: x_0 is affine in them.
-        weaker = guide(xt, t, label) if guide else denoiser(xt, t, None)
-        return weaker + config.guidance * (x0 - weaker)
 
     def predict(xt: Tensor, t: int) -> Tensor:
         times = torch.full((len(xt),), t, device=xt.device)
-        there = guide is not None or label is not None
-        guides = there and config.guides(math.exp(-denoiser.schedule.half_log_snr(t)))
-        x0 = guided(xt, times) if guides else denoiser(xt, times, label)
+        x0 = denoiser(xt, times, label)
+        if (guide or label is not None) and config.guides(math.exp(-denoiser.schedule.half_log_snr(t))):
+            # The same as to mix the networks' outputs: x_0 is affine in them.
+            weaker = guide(xt, times, label) if guide else denoiser(xt, times, None)
+            x0 = weaker + config.guidance * (x0 - weaker)
         if config.threshold is not None:
             return within_quantile(x0, config.threshold)
         return x0.clamp(-1, 1) if config.clip else x0

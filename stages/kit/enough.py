@@ -12,13 +12,14 @@ from stages.kit.params import Params
 RANKED = 3
 """Fewest images of a set for which `rank` reports distances."""
 
-LEAST = {"training": 6, "held-out": 4}
-"""What the lowest `evaluate.neighbourhood` and `interpolate.pairs` take."""
-
 
 def fewest(neighbourhood: int) -> int:
     """The fewest images of a set that `evaluate` can compare."""
     return max(neighbourhood, 2) + 1
+
+
+LEAST = {"training": 2 * fewest(1), "held-out": 4}
+"""What the lowest values take: `evaluate.neighbourhood` = 1, and `interpolate.pairs` = 2, of two images each."""
 
 
 def by_dvc() -> bool:

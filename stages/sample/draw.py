@@ -24,7 +24,7 @@ from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
-from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
+from stages.shared.model import Model, ModelSampling, SampleConfig, Sampling, load_model, sampling, weights_file
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ def prepare(weights: Path, params: Params) -> Drawing:
         ConfigError: it can't be, with this model.
     """
     device, config = setup(params), params.section(SampleConfig, "sample")
-    model, guide = load_model(weights, params, device, config.precision), guide_file(config, params)
+    model = load_model(weights, params, device, config.precision)
+    guide = guide_file(config, params, model.own)
     if guide:
-        model = guided(model, load_model(guide, params, device, config.precision), guide)
+        model = guided(model, load_model(guide, params, device, config.precision, asdict(model.own)), guide)
     how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
     identity = {
@@ -91,8 +92,10 @@ def prepare(weights: Path, params: Params) -> Drawing:
     return Drawing(model, how, config, device, timesteps, identity)
 
 
-def guide_file(config: SampleConfig, params: Params) -> Path | None:
-    """The weights that `sample.guide` names, a file or a folder that `train` has written; None where it is empty.
+def guide_file(config: SampleConfig, params: Params, own: ModelSampling) -> Path | None:
+    """The weights that `sample.guide` names, of a folder the average in `own`; None where it is empty.
+
+    How the model samples, `own`, stands for the guide's own sampling settings, which nobody needs.
 
     Raises:
         ConfigError: there are none, or `guidance` makes no use of them.
@@ -102,7 +105,7 @@ def guide_file(config: SampleConfig, params: Params) -> Path | None:
     if config.guidance == 1:
         raise ConfigError(f"params.yaml: sample.guide = {config.guide}: with sample.guidance = 1 it guides nothing")
     try:
-        return weights_file(path_given(config.guide), params)
+        return weights_file(path_given(config.guide), params, asdict(own))
     except ConfigError as error:
         raise ConfigError(f"params.yaml: sample.guide: {error}") from None
 
@@ -133,8 +136,8 @@ def require_classes(config: SampleConfig, classes: Sequence[str], counts: Sequen
     """
     if not classes and (config.category or config.labels != "equal" or (config.guidance != 1 and not config.guide)):
         raise ConfigError(
-            "params.yaml: sample: the model knows no classes; leave category empty, labels at equal and guidance at 1, "
-            "but for a guide"
+            "params.yaml: sample: the model knows no classes; leave category empty, labels at equal, and guidance at 1 "
+            "where there is no guide"
         )
     if config.category and config.category not in classes:
         known = ", ".join(classes)

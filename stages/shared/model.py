@@ -34,8 +34,9 @@ class SampleConfig:
     """The section `sample`; the model's own replaces `sampler`, `steps`, `spacing`, `clip` and `variance` where empty.
 
     `category` and `labels` are for conditional models. With an empty `category` all are drawn: as often as each other
-    (`equal`) or at random with their frequencies among the training images (`training`). `guide` is the path of weaker
-    weights that guide the model, so as `guidance` says.
+    (`equal`) or at random with their frequencies among the training images (`training`). `guide` is the path of the
+    weights of a weaker model, a file, or a folder with the same average as the model's own; `PredictorConfig` says what
+    `guidance` does.
     """
 
     count: PositiveInt
@@ -114,10 +115,10 @@ def section_of(settings: Mapping[str, Any], params: Params) -> Mapping[str, Any]
 
 def sampling(own: ModelSampling, where: str, **chosen: Any) -> Sampling:
     """The model's `own` way of sampling, but for what is `chosen` and not None; `where` names its section in errors."""
-    values = {"eta": 0.0, "threshold": None, "guidance": 1.0, "guidance_low": 0.0, "guidance_high": None, **asdict(own)}
-    values |= {key: value for key, value in chosen.items() if value is not None}
+    values = {**asdict(own), **{key: value for key, value in chosen.items() if value is not None}}
     predictor, sampler = (
-        {field.name: values[field.name] for field in fields(config)} for config in (PredictorConfig, SamplerConfig)
+        {field.name: values[field.name] for field in fields(config) if field.name in values}
+        for config in (PredictorConfig, SamplerConfig)
     )
     where = f"params.yaml: {where}"
     return Sampling(parse(PredictorConfig, predictor, where), parse(SamplerConfig, sampler, where))

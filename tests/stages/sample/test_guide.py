@@ -7,7 +7,8 @@ import pytest
 from support import WriteParams
 from test_sample_stage import SMALL, drawing, ignore, write_model
 
-from ddpm.config import ConfigError
+from ddpm.config import ConfigError, parse
+from ddpm.networks.unet import UNet, UNetConfig
 from stages.shared.formats import read_safetensors, write_safetensors
 
 
@@ -38,12 +39,21 @@ def test_a_guide_moves_the_samples_away_from_its_own(folder: Path) -> None:
     assert np.array_equal(none, images[0])
 
 
+def test_a_narrower_model_guides(folder: Path) -> None:
+    """Also where no model of params.yaml has its network, and it doesn't say how it is sampled from."""
+    _, settings = read_safetensors(folder / "model" / "ema_0.99.safetensors")
+    network = UNet(parse(UNetConfig, {**settings["network"], "channels": 4}, "network"), 48)
+    settings = {**settings, "network": {**settings["network"], "channels": 4}, "model": "smoke", "sampling": None}
+    write_safetensors(folder / "weak" / "ema_0.99.safetensors", network.state_dict(), settings)
+    assert drawing(guide="weak", guidance=1.5).model.guide is not None
+
+
 def test_a_guide_that_can_not_guide_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"sample\.guide = weak: with sample\.guidance = 1 it guides nothing"):
         drawing(guide="weak")
     with pytest.raises(ConfigError, match=r"sample\.guide: .*nowhere: no such file or folder"):
         drawing(guide="nowhere", guidance=2.0)
-    with pytest.raises(ConfigError, match=r"the model knows no classes; .* but for a guide"):
+    with pytest.raises(ConfigError, match=r"the model knows no classes; .* where there is no guide"):
         drawing(guidance=2.0)
     change_weak(folder, image_recipe="48-squash-bilinear")
     with pytest.raises(ConfigError, match="has preprocessing 48-squash-bilinear, the model 48-center_crop"):
