@@ -22,6 +22,15 @@ def test_clean_keeps_what_took_long(tmp_path: Path, target: str, left: tuple[str
     assert found == {"Makefile", *left}
 
 
+def test_distclean_empties_a_cache_on_another_disk(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    (tmp_path / "scratch" / "train").mkdir(parents=True)
+    (tmp_path / ".cache").symlink_to("scratch")
+    subprocess.run(["make", "distclean"], cwd=tmp_path, check=True, capture_output=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "scratch"}
+    assert not any((tmp_path / "scratch").iterdir())
+
+
 def test_tests_in_a_copy_without_git_say_so_before_anything_is_installed(tmp_path: Path) -> None:
     for name in ("Makefile", "requirements.lock"):
         shutil.copy(REPOSITORY / name, tmp_path)

@@ -40,6 +40,7 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"diffusion.steps": 1, "diffusion.schedule": "cosine"}, r"diffusion\.steps = 1: .* at least 2"),
         ({"sample.sampler": "magic"}, r"sample\.sampler = \"magic\": input should be 'ancestral'"),
         ({"sample.threshold": 2.0}, r"sample .*threshold must be a quantile"),
+        ({"sample.guide": "nowhere", "sample.guidance": 2.0}, r"sample\.guide: .*nowhere: no such file or folder"),
         ({"sample.category": "tower"}, "the model knows no classes"),
         ({**CONDITIONAL, "sample.category": "castle"}, r"sample\.category = 'castle': the model knows church, tower"),
         ({"models.tiny.sampling.ema_decay": 0.9}, r"sampling\.ema_decay = 0\.9: must be one of recipe\.ema_decays"),

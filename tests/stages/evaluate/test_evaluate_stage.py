@@ -103,6 +103,7 @@ def test_each_category_is_compared_with_its_own(folder: Path) -> None:
     assert list(own) == ["bright", "dark"]
     assert sum(each["real"]["kid_alexnet"]["n"] for each in own.values()) == 8
     assert own["dark"]["samples"]["recall_alexnet"]["n"] == 6
+    assert own["dark"]["samples"]["kid_alexnet"]["value"] != own["bright"]["samples"]["kid_alexnet"]["value"]
     categories("samples", swapped=True)
     other = evaluated(folder, "b")["categories"]
     for name, each in other.items():

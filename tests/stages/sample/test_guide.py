@@ -58,6 +58,9 @@ def test_a_guide_that_can_not_guide_is_refused(folder: Path) -> None:
     change_weak(folder, image_recipe="48-squash-bilinear")
     with pytest.raises(ConfigError, match="has preprocessing 48-squash-bilinear, the model 48-center_crop"):
         drawing(guide="weak", guidance=2.0)
+    change_weak(folder, classes=["tower"])
+    with pytest.raises(ConfigError, match=r"has classes \['tower'\], the model \[\]"):
+        drawing(guide="weak", guidance=2.0)
     change_weak(folder, diffusion={"steps": 1000, "schedule": "cosine", "beta_start": 1e-4, "beta_end": 0.02})
     with pytest.raises(ConfigError, match="was trained with another `diffusion` than the model"):
         drawing(guide="weak", guidance=2.0)
