@@ -32,6 +32,14 @@ def test_the_yardsticks_of_the_best_are_told(build):
     assert "The fair one" not in text
 
 
+def test_guidance_is_told(build):
+    assert "guide" not in (build() / "page.md").read_text().partition("## 4")[0]
+    text = (build(params={"sample.guidance": 1.5}) / "page.md").read_text()
+    assert "They are guided, classifier-free, with a weight of 1.5." in text
+    text = (build(params={"sample.guidance": 2.0, "sample.guide": "../weak"}) / "page.md").read_text()
+    assert "A weaker model, ../weak, guides them with a weight of 2.0." in text
+
+
 def test_categories_are_told_where_there_are_some(build):
     assert "Category by category" not in (build() / "page.md").read_text()
     compared = {key: value for key, value in measured(0.3).items() if "alexnet" in key}
