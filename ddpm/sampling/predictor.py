@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddpm.config import STRICT
 from ddpm.diffusion.denoiser import Denoiser
+from ddpm.diffusion.schedule import NoiseSchedule
 
 Predict = Callable[[Tensor, int], Tensor]
 """(x_t `[B, C, H, W]`, t) to an estimate of x_0, float32 of the same shape."""
@@ -40,9 +41,14 @@ class PredictorConfig:
         if not 0 <= self.guidance_low < self.guidance_high:
             raise ValueError("guidance_low must be at least 0 and below guidance_high")
 
-    def guides(self, ratio: float) -> bool:
-        """Whether guidance changes the estimate at this noise-to-signal ratio."""
-        return self.guidance != 1 and self.guidance_low < ratio <= self.guidance_high
+    def guides(self, schedule: NoiseSchedule) -> list[bool]:
+        """Whether guidance changes the estimate, at each t."""
+        if self.guidance == 1:
+            return [False] * schedule.steps
+        alpha_bar = schedule.alpha_bar.numpy()  # 1 / (1 + ratio^2)
+        within = (alpha_bar < 1 / (1 + self.guidance_low**2)) & (alpha_bar >= 1 / (1 + self.guidance_high**2))
+        guided: list[bool] = within.tolist()
+        return guided
 
 
 def make_predictor(
@@ -53,13 +59,15 @@ def make_predictor(
     Where `config` guides, a step takes two evaluations. The second is that of `guide`, a weaker denoiser of the same
     images and schedule, with the label. Without a guide it is that of `denoiser` without the label.
     """
+    second = guide or (denoiser if label is not None else None)
+    guides = config.guides(denoiser.schedule)
 
     def predict(xt: Tensor, t: int) -> Tensor:
         times = torch.full((len(xt),), t, device=xt.device)
         x0 = denoiser(xt, times, label)
-        if (guide or label is not None) and config.guides(math.exp(-denoiser.schedule.half_log_snr(t))):
+        if second and guides[t]:
             # The same as to mix the networks' outputs: x_0 is affine in them.
-            weaker = guide(xt, times, label) if guide else denoiser(xt, times, None)
+            weaker = second(xt, times, label if guide else None)
             x0 = weaker + config.guidance * (x0 - weaker)
         if config.threshold is not None:
             return within_quantile(x0, config.threshold)
