@@ -95,7 +95,10 @@ def main() -> None:
     length.add_argument("--minutes", type=float, help="of training for each")
     length.add_argument("--images", type=int, help="for each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (0 1 2)")
-    parser.add_argument("--against", choices=list(REFERENCES), default="choosing", help="images to judge by (choosing)")
+    parser.add_argument(
+        "--against", choices=list(REFERENCES), nargs="+", default=["choosing"], help="images to judge by (choosing)"
+    )
+    parser.add_argument("--threads", type=int, help="of each training (runtime.threads)")
     parser.add_argument("--table", action="store_true", help="print the table of all trials")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in {"real", *read_changes()}]
@@ -106,7 +109,7 @@ def main() -> None:
         parser.error("--minutes or --images: how long is each trained?")
     if "real" in arguments.names:
         record("real", {}, np.load(ROOT / "data/images/train.npy")[:IMAGES], arguments.against)
-    threads = prepare()
+    threads = prepare(arguments.threads)
     lengths = steps_of(changes, arguments.minutes, arguments.images, threads) if changes else {}
     for seed in arguments.seeds:  # the seeds outside, so that an interrupted search has all changes with some
         for name, steps in lengths.items():
@@ -128,11 +131,11 @@ def read_changes() -> dict[str, dict[str, Any]]:
     return changes
 
 
-def prepare() -> int:
+def prepare(threads: int | None) -> int:
     """Let the processes that train compute as the pipeline's stages do; returns how many threads they have."""
     runtime = read_params().section(RuntimeConfig, "runtime")
     set_arithmetic(runtime)
-    return runtime.threads
+    return threads or runtime.threads
 
 
 def steps_of(names: list[str], minutes: float | None, images: int | None, threads: int) -> dict[str, int]:
@@ -186,9 +189,16 @@ def draw(change: Change, denoiser: Denoiser) -> np.ndarray:
     return np.concatenate(chunks)
 
 
-def record(name: str, values: dict[str, Any], samples: np.ndarray, against: str) -> None:
-    """Judge the samples, write their line of the log and their grid, and print the line."""
-    judged = judge(samples, REFERENCES[against]())
+def record(name: str, values: dict[str, Any], samples: np.ndarray, references: list[str]) -> None:
+    """Judge the samples, write their lines of the log and their grid, and print the lines."""
+    if values:
+        write_png(ROOT / f"benchmarks/grids/{name}_{values['seed']}.png", tile_grid(samples[:64], columns=8))
+    for against in references:
+        log_judged(name, values, judge(samples, REFERENCES[against]()), against)
+
+
+def log_judged(name: str, values: dict[str, Any], judged: dict[str, Any], against: str) -> None:
+    """One line of the log, printed too."""
     line = {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
@@ -206,8 +216,6 @@ def record(name: str, values: dict[str, Any], samples: np.ndarray, against: str)
         if new:
             writer.writeheader()
         writer.writerow(line)
-    if values:
-        write_png(ROOT / f"benchmarks/grids/{name}_{values['seed']}.png", tile_grid(samples[:64], columns=8))
     print(*(f"{key}={value}" for key, value in line.items() if key not in ("why", "command")), flush=True)
 
 

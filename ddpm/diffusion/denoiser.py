@@ -18,12 +18,6 @@ TargetName = Literal["eps", "v", "x0"]
 
 WeightingName = Literal["simple", "min_snr", "snr_plus_one"]
 
-MIN_SNR_LIMIT = 5.0
-"""gamma of Hang et al. 2023."""
-
-SNR_PLUS_ONE_LIMIT = 100.0
-"""Reached at a noise level of 0.1: without it, steps of almost no noise would rule."""
-
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x_t `[B, C, H, W]`, t `[B]`, label `[B]`) to an output of the shape of x_t."""
 
@@ -60,15 +54,16 @@ TARGETS: dict[TargetName, Target] = {
 
 WEIGHTINGS: dict[WeightingName, Callable[[Tensor, Tensor], Tensor]] = {
     "simple": lambda snr, ratio: ratio,
-    "min_snr": lambda snr, ratio: snr.clamp(max=MIN_SNR_LIMIT),
-    "snr_plus_one": lambda snr, ratio: (snr + 1).clamp(max=SNR_PLUS_ONE_LIMIT),
+    "min_snr": lambda snr, ratio: snr,
+    "snr_plus_one": lambda snr, ratio: snr + 1,
 }
 """The weight of the squared error of x_0 `[B]`, from the signal-to-noise ratio and the target's `ratio` `[B]`.
 
-`simple` is the mean squared error of the target itself (Ho et al. section 3.4). The others are min(SNR, 5) (Hang et al.
-2023, arXiv:2303.09556) and SNR + 1, limited (Salimans & Ho 2022, arXiv:2202.00512, section 4), whatever the target.
-With `snr_plus_one` the weight of the squared error of eps, 1 + 1 / SNR, has no limit where the image is all noise:
-2.5e4 with the linear schedule, 4e8 with the cosine. So `Recipe` refuses the two together.
+`simple` is the mean squared error of the target itself (Ho et al. section 3.4). The others are limited: min(SNR, 5)
+(Hang et al. 2023, arXiv:2303.09556), whatever the target, and SNR + 1 (Salimans & Ho 2022, arXiv:2202.00512, section
+4). Where the image is almost all noise, min(SNR, 5) counts next to nothing: light and colours, which are decided there,
+are then learnt badly, unless a least weight keeps them. A weight of x_0 that stays is one of eps without limit: 1 /
+SNR is 2.5e4 at the end of the linear schedule, 4e8 of the cosine. So `Recipe` refuses that.
 """
 
 
@@ -76,13 +71,15 @@ With `snr_plus_one` the weight of the squared error of eps, 1 + 1 / SNR, has no 
 class Denoiser:
     """A network that was or will be trained for `target` with the `weighting`, on the noise of `schedule`.
 
-    The network computes in the number format `precision`, all else in float32.
+    `weighting_limits` are the least and the greatest weight of the squared error of x_0, but for `simple`. The network
+    computes in the number format `precision`, all else in float32.
     """
 
     network: Network
     schedule: NoiseSchedule
     target: TargetName
     weighting: WeightingName = "simple"
+    weighting_limits: tuple[float, float] = (0.0, 5.0)
     precision: torch.dtype = torch.float32
 
     def __call__(self, xt: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -102,7 +99,8 @@ class Denoiser:
         """
         snr = self.schedule.snr(t)
         ratio = TARGETS[self.target].ratio(snr)
-        return WEIGHTINGS[self.weighting](snr, ratio) / ratio
+        weight = WEIGHTINGS[self.weighting](snr, ratio)
+        return (weight if self.weighting == "simple" else weight.clamp(*self.weighting_limits)) / ratio
 
     def _output(self, xt: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         with autocast(xt.device, self.precision):

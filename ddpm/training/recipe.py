@@ -24,11 +24,13 @@ class Recipe:
     """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code.
 
     The loss of a time step counts with the product of `weighting` and the probability that `timesteps` draws it with.
-    `timesteps_mean` and `timesteps_std` belong to `log_normal`.
+    `timesteps_mean` and `timesteps_std` belong to `log_normal`; `weighting_limits`, the least and the greatest weight
+    of the squared error of x_0, to all weightings but `simple`.
     """
 
     target: TargetName
     weighting: WeightingName
+    weighting_limits: tuple[NonNegativeFloat, PositiveFloat]
     timesteps: TimestepLaw
     timesteps_mean: Annotated[float, Field(allow_inf_nan=False)]
     timesteps_std: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -47,10 +49,15 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(set(self.ema_decays)) < len(self.ema_decays):
             raise ValueError(f"ema_decays = {list(self.ema_decays)}: each once")
-        if (self.target, self.weighting) == ("eps", "snr_plus_one"):
+        least, greatest = self.weighting_limits
+        if least > greatest:
+            raise ValueError(f"weighting_limits = [{least}, {greatest}]: the least weight is above the greatest")
+        stays = self.weighting == "snr_plus_one" or (self.weighting == "min_snr" and least > 0)
+        if self.target == "eps" and stays:
             raise ValueError(
-                "weighting = snr_plus_one with target = eps: the loss of eps at t near T would have 10,000 times the "
-                "weight of others and more; take target x0 or v, or weighting simple or min_snr"
+                f"weighting = {self.weighting} with target = eps and weighting_limits = [{least}, {greatest}]: the "
+                "loss of eps at t near T would have far more weight than others; take target x0 or v, weighting "
+                "simple, or min_snr with a least weight of 0"
             )
 
     def epoch_images(self, count: int) -> int:

@@ -152,7 +152,9 @@ class Trainer:
     def losses(self, state: TrainState, batch: Batch) -> Tensor:
         """The weighted loss of each image, `[B]`."""
         recipe = self.recipe
-        denoiser = Denoiser(state.network, self.schedule, recipe.target, recipe.weighting, self.precision)
+        denoiser = Denoiser(
+            state.network, self.schedule, recipe.target, recipe.weighting, recipe.weighting_limits, self.precision
+        )
         return denoiser.losses(batch.x0, batch.t, batch.eps, batch.label)
 
     def train_step(self, state: TrainState, batches: Sequence[Batch]) -> None:

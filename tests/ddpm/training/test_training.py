@@ -36,7 +36,7 @@ NETWORK = {
     "groups": 2, "conditional": False, "initial": "zero",
 }  # fmt: skip
 RECIPE = {
-    "target": "eps", "weighting": "simple", "timesteps": "uniform",
+    "target": "eps", "weighting": "simple", "weighting_limits": [0.0, 100.0], "timesteps": "uniform",
     "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
     "drop_last": False, "optimizer": "adamw", "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5,
     "weight_decay": 0.0,
@@ -131,8 +131,8 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
     scenes = np.stack([resize(np.asarray(draw_scene(0, "church", "train", i).image), shape) for i in range(16)])
     images = scenes.reshape(16, 8, 4, 8, 4, 3).mean((2, 4)).round().astype(np.uint8)
     recipe = {
-        "target": "x0", "weighting": "min_snr", "batch_images": 16, "learning_rate": 4e-3, "warmup_steps": 50,
-        "ema_decays": [0.99],
+        "target": "x0", "weighting": "min_snr", "weighting_limits": [0.0, 5.0], "batch_images": 16,
+        "learning_rate": 4e-3, "warmup_steps": 50, "ema_decays": [0.99],
     }  # fmt: skip
     trainer, state = start(1400, images, {"dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
@@ -244,9 +244,13 @@ def test_every_target_and_weighting_is_learnt(target: str) -> None:
 
 def test_a_weight_without_limit_is_refused() -> None:
     """SNR + 1 for x_0 is 1 + 1 / SNR for eps: 25,000 at the end of the linear schedule."""
-    with pytest.raises(ConfigError, match=r"snr_plus_one with target = eps.*take target x0 or v") as error:
-        parse(Recipe, {**RECIPE, "weighting": "snr_plus_one"}, "recipe")
-    assert "\n" not in str(error.value)
+    for changes in ({"weighting": "snr_plus_one"}, {"weighting": "min_snr", "weighting_limits": [0.01, 5.0]}):
+        with pytest.raises(ConfigError, match=r"with target = eps.*take target x0 or v") as error:
+            parse(Recipe, {**RECIPE, **changes}, "recipe")
+        assert "\n" not in str(error.value)
+    parse(Recipe, {**RECIPE, "weighting": "min_snr", "weighting_limits": [0.0, 5.0]}, "recipe")
+    with pytest.raises(ConfigError, match="the least weight is above the greatest"):
+        parse(Recipe, {**RECIPE, "weighting_limits": [6.0, 5.0]}, "recipe")
 
 
 def test_labels_reach_the_network_and_some_are_dropped() -> None:
