@@ -81,13 +81,28 @@ class Pairs(NamedTuple):
 class PairBatches(Epochs):
     """The pairs that critic and generator see; both of a pair have the class of the real image.
 
-    Args: as `Epochs`, and
-        labels: the class of each image, int64 `[N]`, for conditional networks.
+    Args:
+        images: the real ones, uint8 `[N, H, W, 3]`.
+        labels: the class of each, int64 `[N]`, for conditional networks.
         latent_channels: of the noise.
+        recipe: the batch.
+        flip: mirror half of the images.
+        seed: of the run.
+        device: where the pairs are wanted.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray | None, latent_channels: int, **epochs: Any):
-        super().__init__(images, epochs.pop("batch_images"), len(images), **epochs)
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        latent_channels: int,
+        recipe: GanRecipe,
+        *,
+        flip: bool,
+        seed: int,
+        device: torch.device,
+    ):
+        super().__init__(images, recipe.batch_images, len(images), flip=flip, seed=seed, device=device)
         self.labels, self.latent_channels = labels, latent_channels
 
     def micro_batch(self, step: int, places: range, turn: str) -> Pairs:
@@ -158,6 +173,11 @@ class GanState:
             if not all(map(math.isfinite, values)):
                 raise DivergedError(len(self.signs) - 1, f"step {len(self.signs) - 1} gives numbers that are none")
         require_a_game(self.signs, len(read))
+
+    def summary(self) -> str:
+        """The mean losses of the last steps."""
+        critic, generator, *_ = np.mean(self.signs[-200:], axis=0)
+        return f"critic={critic:.4f}, generator={generator:.4f}"
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes.

@@ -84,6 +84,10 @@ class TrainState:
         if last > DIVERGED * float(np.mean(self.losses[:WINDOW])):
             raise diverged(self.step - 1, last)
 
+    def summary(self) -> str:
+        """The mean loss of the last steps."""
+        return f"loss={np.mean(self.losses[-200:]):.4f}"
+
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes.
 

@@ -32,7 +32,7 @@ def start(
     learnt = parse(GanRecipe, {**RECIPE, **recipe}, "recipe")
     config = {"flip": True, "clip_norm": 1.0, "micro_batch_images": micro_batch_images, "precision": "float32"}
     shape = parse(GanConfig, {**NETWORK, "conditional": labels is not None}, "network")
-    batches = PairBatches(IMAGES, labels, 8, batch_images=learnt.batch_images, flip=True, seed=0, device=CPU)
+    batches = PairBatches(IMAGES, labels, 8, learnt, flip=True, seed=0, device=CPU)
     torch.manual_seed(0)
     state = GanState(Generator(shape, 8, 3), Critic(shape, 8, 3), learnt, CPU)
     return GanTrainer(batches, learnt, parse(TrainConfig, config, "train"), epochs=epochs), state
