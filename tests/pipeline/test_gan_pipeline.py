@@ -57,7 +57,6 @@ def test_a_gan_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
     assert not list(clone.folder.glob("data/gan/*.safetensors"))
     said = clone.dvc("exp", "run", *GAN)
     assert "gan: continues at step" in said
-    assert "train: nothing to do: models.gan is a GAN" in said
     assert "likelihood: nothing to do: a GAN gives no image a probability" in said
     assert not list(clone.folder.glob("data/model/*"))
     assert not list(clone.folder.glob("data/figures/processes/*"))
