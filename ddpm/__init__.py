@@ -13,7 +13,7 @@ Packages:
 
     pictures    photographs to pixels: decoding, resizing, duplicates
     drawing     the embedded data set of drawn buildings
-    networks    the U-Net, and the number format it computes in
+    networks    the U-Net, the networks of a GAN, and the number format they compute in
     diffusion   noise schedule, forward process, and the denoiser with its loss
     sampling    from noise to images: time steps, samplers, interpolation
     training    batches, recipe and training step; `report`: what only the report's own code does

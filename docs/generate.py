@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from stages.fetch.stage import KINDS
-from stages.kit.params import Top, read_params
+from stages.kit.params import ModelEntry, Top, read_params
 from tools.check import MODEL, SECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -36,9 +36,13 @@ def parameters() -> str:
     for kind, (config, _) in KINDS.items():
         entries = {name: entry for name, entry in params.mapping("sources").items() if entry["kind"] == kind}
         pages.append(table(f"`sources.<name>` of kind `{kind}`", config, entries, said, "sources.{}."))
-    for part, config in MODEL.items():
-        entries = {name: model[part] for name, model in params.mapping("models").items()}
-        pages.append(table(f"`models.<name>.{part}`", config, entries, said, f"models.{{}}.{part}."))
+    models = params.mapping("models")
+    pages.append(table("`models.<name>`", ModelEntry, models, said, "models.{}."))
+    for kind, parts in MODEL.items():
+        for part, config in parts.items():
+            entries = {name: model[part] for name, model in models.items() if model["kind"] == kind}
+            title = f"`models.<name>.{part}` of kind `{kind}`"
+            pages.append(table(title, config, entries, said, f"models.{{}}.{part}."))
     for name, config in SECTIONS.items():
         pages.append(table(f"`{name}`", config, {"default": params.mapping(name)}, said, f"{name}."))
     return "\n".join(pages)

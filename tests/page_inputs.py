@@ -76,6 +76,7 @@ DETAILS = {
         "parameters": 3456789,
         "loss": {"last_tenth": 0.0876, "n": 250},
     },
+    "gan": {"absent": "models.tiny is a diffusion model"},
     "interpolate": {
         "noise": {"lerp_ancestral": PATH, "slerp_ddim": PATH},
         "real": {"ddim": REAL_PATH, "encode_250": REAL_PATH},
@@ -152,7 +153,7 @@ def write_arrays(folder):
         np.save(folder / f"{name}.npy", noise(count))
     np.save(folder / "samples" / "interpolation.npy", noise(3, 8, 9))
     frames = {"frames": torch.from_numpy(noise(2, 4, 3))}
-    write_safetensors(folder / "samples" / "reverse.safetensors", frames, {"timesteps": [999, 500]})
+    write_safetensors(folder / "samples" / "reverse" / "reverse.safetensors", frames, {"timesteps": [999, 500]})
     numbers = {"percentile": 0.4, "p_value": 0.5, "copy_distance": 0.6, "flagged": 0, "held_out_distance": 0.33}
     rows = {"neighbour": 4, "original": 2, "held_out_neighbour": 3}
     sides = {"mirrored": 1, "original_mirrored": 0, "held_out_mirrored": 0}
@@ -180,13 +181,17 @@ def build_page(folder, details=None, quality=None):
     (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
     (folder / "model").mkdir(exist_ok=True)
     (folder / "model" / "ema.safetensors").write_bytes(WEIGHTS)
+    (folder / "gan").mkdir(exist_ok=True)
+    (folder / "gan_loss.csv").write_text("epoch,step,critic_loss,generator_loss,steep_real,steep_fake\n")
     write_arrays(folder)
     write_figures(folder / "figures")
     main(
         details=folder / "details",
         figures=folder / "figures",
         losses=folder / "loss.csv",
+        gan_losses=folder / "gan_loss.csv",
         model=folder / "model",
+        gan=folder / "gan",
         images=folder / "images",
         samples=folder / "samples",
         neighbours=folder / "neighbours.csv",

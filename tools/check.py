@@ -12,8 +12,10 @@ import numpy as np
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.evaluation.likelihood import VariationalBound
+from ddpm.networks.gan import GanConfig
 from ddpm.networks.unet import UNetConfig
 from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.gan import GanRecipe
 from ddpm.training.recipe import Recipe, TrainConfig
 from stages.evaluate.stage import EvaluateConfig
 from stages.extract.stage import ExtractConfig
@@ -25,12 +27,16 @@ from stages.kit.params import Params, read_params
 from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
+from stages.shared.gan import GanSampling, require_no_sampler
 from stages.shared.images import image_set
 from stages.shared.model import ModelSampling, SampleConfig, sampling
 from stages.shared.ranking import RankConfig
 
-MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
-"""The class that reads each part of a model."""
+MODEL: Mapping[str, Mapping[str, type]] = {
+    "diffusion": {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling},
+    "gan": {"network": GanConfig, "recipe": GanRecipe, "sampling": GanSampling},
+}
+"""The class that reads each part of a model, by its kind."""
 SECTIONS: Mapping[str, type] = {
     "extract": ExtractConfig,
     "diffusion": DiffusionConfig,
@@ -48,16 +54,20 @@ SECTIONS: Mapping[str, type] = {
 def main(*, images: Path | None = None) -> str:
     """Check params.yaml as all stages do that come after `extract`, and the number of IMAGES in that folder."""
     params = inception_checked(read_params())
-    for part, config in MODEL.items():
+    kind = params.model().kind
+    for part, config in MODEL[kind].items():
         params.section(config, "models", params.top.model, part)
     for section, config in SECTIONS.items():
         params.section(config, section)
-    require_steps(params)
+    sample = params.section(SampleConfig, "sample")
+    if kind == "gan":
+        require_no_sampler("sample", asdict(sample))
+    else:
+        require_steps(params)
+        guide_file(sample, params, own_of(params))
     require_average(params)
     require_samples(params)
-    sample = params.section(SampleConfig, "sample")
-    guide_file(sample, params, own_of(params))
-    conditional = params.section(UNetConfig, "models", params.top.model, "network").conditional
+    conditional = params.mapping("models", params.top.model, "network")["conditional"]
     categories = params.source().categories if conditional else ()
     require_classes(sample, categories, [1] * len(categories))
     if images:
@@ -93,17 +103,18 @@ def require_steps(params: Params) -> None:
 
 
 def require_average(params: Params) -> None:
-    """Fail where the model is sampled from an average that `train` doesn't keep.
+    """Fail where the model is sampled from an average that its training doesn't keep.
 
     Raises:
         ConfigError: naming those that it keeps.
     """
-    model, decay = params.top.model, own_of(params).ema_decay
-    kept = params.section(Recipe, "models", model, "recipe").ema_decays
+    model = params.top.model
+    decay = params.mapping("models", model, "sampling")["ema_decay"]
+    kept = params.mapping("models", model, "recipe")["ema_decays"]
     if decay and decay not in kept:
         raise ConfigError(
             f"params.yaml: models.{model}.sampling.ema_decay = {decay}: must be one of recipe.ema_decays = "
-            f"{list(kept)}, or 0, the weights of the last step"
+            f"{kept}, or 0, the weights of the last step"
         )
 
 

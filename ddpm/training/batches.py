@@ -5,7 +5,7 @@ their micro-batches changes it, and there is nothing to save.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.images import to_model_range
 from ddpm.rng import normal, numpy_stream
+from ddpm.training.epochs import Epochs
 from ddpm.training.recipe import Recipe
 from ddpm.transfer import ahead, sent
 
@@ -26,12 +26,6 @@ class Batch(NamedTuple):
     t: Tensor
     eps: Tensor
     label: Tensor | None
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The shuffled indices `[count]` of one epoch."""
-    return numpy_stream(seed, "epoch", epoch).permutation(count)
 
 
 def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
@@ -53,7 +47,7 @@ def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
     return np.diff(below, prepend=0)
 
 
-class Batches:
+class Batches(Epochs):
     """The batches of `recipe` from `images`, uint8 `[N, H, W, 3]`, which may be memory-mapped.
 
     Args:
@@ -79,16 +73,10 @@ class Batches:
         seed: int,
         device: torch.device,
     ):
-        self.images, self.labels, self.classes = images, labels, classes
-        self.recipe, self.flip, self.seed, self.device = recipe, flip, seed, device
+        shown = recipe.epoch_images(len(images))
+        super().__init__(images, recipe.batch_images, shown, flip=flip, seed=seed, device=device)
+        self.labels, self.classes, self.recipe = labels, classes, recipe
         self.up_to = np.cumsum(timestep_law(recipe, schedule))
-
-    def indices(self, step: int) -> np.ndarray:
-        """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
-        epoch_images = self.recipe.epoch_images(len(self.images))
-        first = step * self.recipe.batch_images
-        places = (divmod(place, epoch_images) for place in range(first, first + self.recipe.batch_images))
-        return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
 
     def micro_batch(self, step: int, places: range) -> Batch:
         """The images at `places` of the batch of `step`, on the device."""
@@ -96,10 +84,8 @@ class Batches:
         streams = [numpy_stream(self.seed, "batch", step, place) for place in places]
         chances = np.array([stream.random(3) for stream in streams])  # for time step, mirror, label
         t = torch.from_numpy(np.searchsorted(self.up_to[:-1], chances[:, 0], side="right"))
-        mirrored = torch.from_numpy(chances[:, 1] < (0.5 if self.flip else 0))
         eps = torch.stack([normal(stream, (3, *self.images.shape[1:3])) for stream in streams])
-        x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
-        x0 = torch.where(sent(mirrored, self.device)[:, None, None, None], x0.flip(3), x0)
+        x0 = self.shown(indices, chances[:, 1])
         label = None
         if self.labels is not None:
             dropped = chances[:, 2] < self.recipe.label_dropout

@@ -3,7 +3,6 @@
 Everything random is a function of (seed, step), so the state holds no generator.
 """
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -20,28 +19,20 @@ from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
 from ddpm.networks.unet import UNet
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
+from ddpm.training.averages import averages_of, move_averages
 from ddpm.training.batches import Batch, Batches
+from ddpm.training.diverged import WINDOW, DivergedError
+from ddpm.training.epochs import own_micro_batches
 from ddpm.training.optimizers import optimizers_of
-from ddpm.training.recipe import Recipe, TrainConfig, ema_decay_at, learning_rate_at
-
-WINDOW = 50
-"""Steps over which losses are compared."""
+from ddpm.training.recipe import Recipe, TrainConfig, learning_rate_at
 
 DIVERGED = 10.0
 """How many times the loss of the first window is too much for a later one."""
 
 
-class DivergedError(RuntimeError):
-    """The loss is no number, or far above where it began.
-
-    Attributes:
-        step: the first step that shows it.
-        loss: its loss.
-    """
-
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"the loss of step {step} is {loss:.4g}")
-        self.step, self.loss = step, loss
+def diverged(step: int, loss: float) -> DivergedError:
+    """The error of a run whose `loss` at `step` is no number, or far above where it began."""
+    return DivergedError(step, f"the loss of step {step} is {loss:.4g}")
 
 
 class TrainState:
@@ -56,7 +47,7 @@ class TrainState:
 
     def __init__(self, model: UNet, recipe: Recipe, device: torch.device, *, compiled: bool = False):
         self.model = placed(model, device)
-        self.averages = [copy.deepcopy(self.model).requires_grad_(False).eval() for _ in recipe.ema_decays]
+        self.averages = averages_of(self.model, recipe.ema_decays)
         # Lists, because to walk through the modules at every step would take longer than to average.
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.averaged: list[list[Tensor]] = [list(average.parameters()) for average in self.averages]
@@ -88,10 +79,14 @@ class TrainState:
         first, self.losses = len(self.losses), self.losses + read
         for step, loss in enumerate(read, start=first):
             if not np.isfinite(loss):
-                raise DivergedError(step, loss)
+                raise diverged(step, loss)
         last = float(np.mean(self.losses[-WINDOW:]))
         if last > DIVERGED * float(np.mean(self.losses[:WINDOW])):
-            raise DivergedError(self.step - 1, last)
+            raise diverged(self.step - 1, last)
+
+    def summary(self) -> str:
+        """The mean loss of the last steps."""
+        return f"loss={np.mean(self.losses[-200:]):.4f}"
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes.
@@ -102,7 +97,7 @@ class TrainState:
         self.read_losses()
         finite = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()]).all()
         if not finite:
-            raise DivergedError(self.step, math.nan)
+            raise diverged(self.step, math.nan)
         return {
             "model": self.model.state_dict(),
             "averages": [average.state_dict() for average in self.averages],
@@ -136,14 +131,11 @@ class Trainer:
         self.total_steps = recipe.total_steps(epochs, len(batches.images))
         set_float32_products(config.precision)
         self.precision = autocast_dtype(config.precision, self.device)
-        rank, count = rank_and_count()
-        batch = recipe.batch_images
         if not recipe.epoch_images(len(batches.images)):
-            raise ValueError(f"batch_images = {batch} and drop_last leave nothing of {len(batches.images)} images")
-        size = config.micro_batch_images or -(-batch // count)
-        self.micro_batches = [range(first, min(first + size, batch)) for first in range(0, batch, size)][rank::count]
-        if not self.micro_batches:
-            raise ValueError(f"batch_images = {batch} in micro-batches of {size} can't be shared by {count} processes")
+            raise ValueError(
+                f"batch_images = {recipe.batch_images} and drop_last leave nothing of {len(batches.images)} images"
+            )
+        self.micro_batches = own_micro_batches(recipe.batch_images, config.micro_batch_images)
 
     def learning_rate(self, step: int) -> float:
         """The rate of `step`."""
@@ -175,15 +167,9 @@ class Trainer:
                 group["lr"] = self.learning_rate(state.step)
             optimizer.step()
             optimizer.zero_grad()
-        self.average(state)
+        move_averages(state.averaged, state.parameters, self.recipe.ema_decays, state.step)
         state.unread.append(torch.stack(losses).sum())
         state.step += 1
-
-    def average(self, state: TrainState) -> None:
-        """Move every average towards the weights."""
-        with torch.no_grad():  # or every step would add to a graph that is never freed
-            for averaged, decay in zip(state.averaged, self.recipe.ema_decays, strict=True):
-                torch._foreach_lerp_(averaged, state.parameters, 1 - ema_decay_at(state.step, decay))
 
     def fit(self, state: TrainState) -> Iterator[TrainState]:
         """Train until `total_steps`, yielding after each step."""

@@ -16,6 +16,7 @@ from ddpm.sampling.interpolation import PATHS, NoisePath, invert, lerp, slerp
 from ddpm.sampling.samplers import ImageNoise
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.progress import progress
+from stages.shared.gan import GanModel
 from stages.shared.model import Model, ModelSampling, Sampling, sampling
 
 ITERATIONS = 2
@@ -57,7 +58,7 @@ class InterpolateConfig:
 
 
 class Drawn(NamedTuple):
-    """The noise of each frame, float32 `[pairs, frames, C, H, W]`, and its image, uint8 `[pairs, frames, H, W, 3]`."""
+    """The noise of each frame, float32 `[pairs, frames, ...]`, and its image, uint8 `[pairs, frames, H, W, 3]`."""
 
     noises: Tensor
     images: np.ndarray
@@ -71,6 +72,20 @@ def between_noises(model: Model, config: InterpolateConfig, device: torch.device
         path, sampler = METHODS[name]
         how, noises = way(model.own, config, sampler), along(PATHS[path], ends, config.frames)
         drawn[name] = decoded(model, how, noises, config.seed, name, fresh=sampler == "ancestral")
+    return drawn
+
+
+def between_latents(model: GanModel, config: InterpolateConfig) -> dict[str, Drawn]:
+    """Every path that `config` names, once, between the same noises of a GAN; each pair has one class."""
+    ends = model.noise(config.seed, "interpolate", range(2 * config.pairs))
+    pair = torch.arange(config.pairs, device=ends.device).repeat_interleave(config.frames)
+    drawn = {}
+    for path in dict.fromkeys(METHODS[name][0] for name in config.methods):
+        noises, images = along(PATHS[path], ends[:, :, None, None], config.frames)[..., 0, 0], []
+        for z, ids in zip(noises.flatten(0, 1).split(model.at_once), pair.split(model.at_once), strict=True):
+            images.append(to_uint8(model.images(z, ids % len(model.classes) if model.classes else None)))
+        frames = np.concatenate(images).reshape(config.pairs, config.frames, *images[0].shape[1:])
+        drawn[path] = Drawn(noises, frames)
     return drawn
 
 

@@ -16,16 +16,18 @@ from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from ddpm.images import to_model_range
 from ddpm.rng import numpy_stream
-from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_noises
+from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_latents, between_noises
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
+from stages.shared.absent import emptied
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
+from stages.shared.gan import folder_of, is_gan, load_gan
 from stages.shared.images import image_set, open_images, require_one_preprocessing
-from stages.shared.model import SampleConfig, load_model
+from stages.shared.model import Model, SampleConfig, load_model
 
 T = TypeVar("T", np.ndarray, Tensor)
 
@@ -35,6 +37,7 @@ SAMPLERS = {
     "ddim": "DDIM",
     "native": "the model's own",
 }
+NO_ENCODER = "a GAN has no encoder: for an image it knows no noise that it would be made of"
 SHOWN = 3
 """Methods between noises in the figure, the first ones."""
 
@@ -43,6 +46,7 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
+    gan: Path | None = None,
     backbone: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
@@ -51,28 +55,32 @@ def main(
 ) -> str:
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
+    For a model of kind gan it is the folder GAN that is taken, if it is given, and each path once: it has no sampler.
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
     conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
     folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
-    (`interpolation_real`), and DETAILS measure all paths.
+    (files in folders `interpolation_real`), and DETAILS measure all paths. A GAN can't: it makes images of noise, but
+    finds no noise for an image.
     """
     figure = figures / "interpolation.png"
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
-    model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    weights, precision = folder_of(weights, gan, params), params.section(SampleConfig, "sample").precision
+    load = load_gan if is_gan(weights) else load_model
+    model = load(weights, params, device, precision)
     announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)
-    noise = between_noises(model, config, device)
+    noise = between_noises(model, config, device) if isinstance(model, Model) else between_latents(model, config)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:
-        pictured = between_images(model, config, to_model_range(real.held_out).to(device))
+        if isinstance(model, Model):
+            pictured = between_images(model, config, to_model_range(real.held_out).to(device))
         found = measure(real, noise, pictured)
-        write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
-        write_json(details, found)
-        save_figure(figures / "interpolation_real.png", real_figure(pictured, real.held_out, found["real"]))
+        write_json(details, found if pictured else {**found, "real": {"absent": NO_ENCODER}})
+        write_real(real, pictured, found["real"], samples / "interpolation_real", figures / "interpolation_real")
     write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
     save_figure(figure, paths_figure(noise, pictured, found, config.frames))
     *_, last = noise
@@ -81,6 +89,15 @@ def main(
         length = found["noise"][last]["length_over_end_distance"]["value"]
         said = f", those of {last} {length:.2f} times as long as straight ones"
     return f"paths by {len(noise)} methods in {samples}{said}; see {figure}"
+
+
+def write_real(real: "Real", drawn: Mapping[str, Drawn], found: Mapping[str, Any], arrays: Path, figures: Path) -> None:
+    """Fill both folders anew with what was drawn between real images, if there is any."""
+    emptied(arrays)
+    emptied(figures)
+    if drawn:
+        write_npy(arrays / "interpolation_real.npy", np.stack([each.images for each in drawn.values()]))
+        save_figure(figures / "interpolation_real.png", real_figure(drawn, real.held_out, found))
 
 
 class Real(NamedTuple):
@@ -199,7 +216,8 @@ def paths_figure(
 def label(name: str, found: Mapping[str, Any]) -> str:
     """The method in words, and its numbers."""
     path = next(path for path in ("lerp_vp", "lerp", "slerp") if name.startswith(path))
-    words = [path, SAMPLERS[name.removeprefix(f"{path}_")]]
+    sampler = name.removeprefix(path).removeprefix("_")
+    words = [path, SAMPLERS[sampler]] if sampler else [path]  # a GAN has no sampler
     if name == "lerp_ancestral":
         words[0] += " (the report's)"
     return "\n".join([*words, *numbers(name, found)])

@@ -14,6 +14,7 @@ TO_LOWER = {
     "fetch": [WORKERS],
     "extract": [WORKERS],
     "train": [("train.micro_batch_images", "all images of a step that a process has")],
+    "gan": [("train.micro_batch_images", "all images of a step that a process has")],
     "sample": [BATCH],
     "interpolate": [BATCH, ("interpolate.pairs", "")],
     "rank": [BATCH, ("rank.samples", "")],

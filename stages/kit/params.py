@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
@@ -76,6 +77,13 @@ class Source:
             raise ValueError(f"categories has {name} twice")
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelEntry:
+    """What every entry of `models` has beside its parts: stage `train` trains a diffusion model, stage `gan` a GAN."""
+
+    kind: Literal["diffusion", "gan"]
+
+
 class Params:
     """`params.yaml` of the working directory, by section."""
 
@@ -95,6 +103,12 @@ class Params:
         values = self.mapping("sources", self.top.data)
         common = {key: values[key] for key in ("kind", "categories") if key in values}
         return parse(Source, common, f"{FILE}: sources.{self.top.data}")
+
+    def model(self) -> ModelEntry:
+        """What the chosen model is beside its parts."""
+        values = self.mapping("models", self.top.model)
+        entry = {key: values[key] for key in ModelEntry.__annotations__ if key in values}
+        return parse(ModelEntry, entry, f"{FILE}: models.{self.top.model}")
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path` as it stands in the file.
@@ -140,3 +154,12 @@ def read_value(text: str, where: str, *, listed: bool) -> Any:
     except YAMLError:
         raise ConfigError(f"{where} = {text!r}: not YAML") from None
     return [value] if listed and not isinstance(value, list) else value
+
+
+@contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Say to which section of `params.yaml` a value belongs that is impossible."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{FILE}: {section}: {error}") from None

@@ -13,8 +13,8 @@ from stages.kit.launch import in_group, launch
 from stages.kit.params import read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
-CHECKED = ("train",)
-"""Stages that take long, and before which it is asked whether later ones will accept all parameters."""
+CHECKED = {"train": "diffusion", "gan": "gan"}
+"""Stages that train a kind of model: they take long, so it is asked before whether later ones accept all parameters."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,7 +38,7 @@ def start(stage: str, *, shared: bool = False) -> None:
     if not {"-h", "--help"} & set(sys.argv):
         try:
             set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
-            if stage in CHECKED and by_dvc() and not in_group():
+            if by_dvc() and not in_group() and CHECKED.get(stage) == read_params().model().kind:
                 check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])

@@ -23,10 +23,17 @@ from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
+from stages.shared.absent import emptied, nothing_to_do
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import Model, load_model
+
+ABSENT = "a GAN gives no image a probability, and it knows no noise levels"
+COLUMNS = (
+    "first_step", "last_step", "log_snr", *(f"{name}{end}" for name in ("eps_error", "x0_error", "bits")
+    for end in ("", "_low", "_high")), "n",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -42,11 +49,14 @@ class LikelihoodConfig:
 def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: Path) -> str:
     """Evaluate the model in WEIGHTS on the held-out images in the folder IMAGES: bits per dimension and loss.
 
-    DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss.svg` in the folder FIGURES shows.
+    DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss/noise_loss.svg` in the folder
+    FIGURES shows. A GAN has neither, as it gives no image a probability.
     The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
     steps and without guidance.
     """
-    params = read_params()
+    params, folder = read_params(), figures / "noise_loss"
+    if params.model().kind == "gan":
+        return nothing_to_do(ABSENT, details, [folder], {levels: COLUMNS})
     config, device = params.section(LikelihoodConfig, "likelihood"), setup(params)
     model = load_model(weights, params, device, "float32")
     announce("likelihood", device, model.precision)
@@ -79,7 +89,7 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     write_json(details, measured)
     by_level = level_table(model, terms, bits, runs)
     write_csv(levels, by_level)
-    figure = figures / "noise_loss.svg"
+    figure = emptied(folder) / "noise_loss.svg"
     save_figure(figure, level_figure(by_level))
     total = measured["bits_per_dim"]["total"]
     per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"

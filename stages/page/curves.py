@@ -1,6 +1,7 @@
-"""The page's own plots: the training loss, and the benchmark of quality against time."""
+"""The page's own plots: the training loss, or both of a GAN, and the benchmark of quality against time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log
 from typing import Any
 
 import pandas as pd
@@ -28,6 +29,25 @@ def loss_figure(losses: pd.DataFrame) -> Figure:
     above.grid(axis="y", **GRID)
     below.plot(losses["epoch"], losses["learning_rate"], color=REAL, linewidth=1.2, marker=marker)
     below.set(ylabel="rate", xlabel="epoch", ylim=(0, None))
+    below.set_xlim(0, None)
+    return figure
+
+
+def game_figure(table: pd.DataFrame) -> Figure:
+    """Both losses of a GAN by epoch, and the squared gradients of the critic below them."""
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    marker = "o" if len(table) == 1 else ""
+    for axes, kind, real, fake in ((above, "loss", "critic_loss", "generator_loss"), (below, "steep", "real", "fake")):
+        names = {real: real.removesuffix("_loss"), fake: fake.removesuffix("_loss")}
+        for (name, label), colour in zip(names.items(), (REAL, SAMPLES), strict=True):
+            column = name if kind == "loss" else f"{kind}_{name}"
+            axes.plot(table["epoch"], table[column], color=colour, linewidth=1.4, marker=marker, label=label)
+        axes.grid(axis="y", **GRID)
+        axes.legend()
+    above.axhline(log(2), color=INK, linewidth=0.8)
+    above.set(ylabel="loss", ylim=(0, None))
+    below.set(ylabel="squared gradient", xlabel="epoch", yscale="log")
     below.set_xlim(0, None)
     return figure
 

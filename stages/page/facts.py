@@ -11,6 +11,8 @@ from stages.page.findings import flagged, measured
 
 MOST = 12
 """Categories that a table has a column for."""
+KINDS = {"diffusion": "denoising diffusion model", "gan": "generative adversarial network"}
+"""The kinds of models, in words."""
 MACHINE = ("runtime",)
 """Parameters that change no result, and that differ from machine to machine."""
 
@@ -19,10 +21,12 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
     """The few numbers that `dvc metrics` shows and compares, from the details of the stages; docs/dvc.md explains them.
 
     KID with its 95 % interval, precision and recall of the samples against held-out images, mean LPIPS of the best
-    samples to their nearest training image, the number of samples flagged as copies, the last training loss.
+    samples to their nearest training image, the number of samples flagged as copies, the last training loss. A GAN has
+    none: its two losses say how the game stands, not how good the images are.
     """
     samples, rank = details["evaluate"]["samples"], details["rank"]
     kid, precision, recall = (measured(samples, metric) for metric in ("kid", "precision", "recall"))
+    loss = details["train"].get("loss")
     return {
         "kid": kid["value"],
         "kid_low": kid["low"],
@@ -31,7 +35,7 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
         "recall": recall["value"],
         "lpips6": rank["best"]["mean"],
         "copies": flagged(rank["copies"]),
-        "loss": details["train"]["loss"]["last_tenth"],
+        **({"loss": loss["last_tenth"]} if loss else {}),
     }
 
 
@@ -76,8 +80,10 @@ def described(params: Params) -> dict[str, Any]:
     top = params.top
     model, sample = params.mapping("models", top.model), params.mapping("sample")
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    dimensions = 3 * params.mapping("extract")["size"] ** 2
+    gan = model["kind"] == "gan"
+    dimensions = model["network"]["latent_channels"] if gan else 3 * params.mapping("extract")["size"] ** 2
     return {
+        "page_title": f"A {KINDS[model['kind']]}, from data to samples",
         "params": params.values,
         "source": params.mapping("sources", top.data),
         "model": model,

@@ -27,12 +27,12 @@ def of_data_and_model(details: Mapping[str, Any], run: Mapping[str, Any]) -> dic
     """Duplicates, the end of the forward process, the middle of the report's interpolation, the bound."""
     train, noise = details["extract"]["train"], details["interpolate"]["noise"]
     found = [*train["duplicates_in_training"].values(), *train["duplicates_held_out"].values()]
-    report = noise.get("lerp_ancestral")
+    report, bits = noise.get("lerp_ancestral"), details["likelihood"].get("bits_per_dim")
     return {
         "duplicates": sum(found) > 0,
         "ends_in_noise": run["alpha_bar_end"] < NOISE,
         "midpoint_farther": report is not None and report["nearest_training"]["midpoint_difference"]["low"] > 0,
-        "bound_above_uniform": details["likelihood"]["bits_per_dim"]["total"]["value"] > UNIFORM_BITS,
+        "bound_above_uniform": bits is not None and bits["total"]["value"] > UNIFORM_BITS,
     }
 
 
@@ -94,7 +94,7 @@ def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str
         "picked": picked,
         "none_is_faster": picked is reference,
         "times_as_fast": round(times[0]["median"] / times[1]["median"]) if all(times) else None,
-        "drawn_as_picked": all(sampling[key] == picked[key] for key in how),
+        "drawn_as_picked": all(sampling.get(key) == picked[key] for key in how),
         "report_seconds": times[0]["median"] if same_run and report_way and times[0] else None,
     }
 

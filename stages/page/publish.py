@@ -41,21 +41,36 @@ class Figure:
 
 
 def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
-    """Fill `folder` anew with the figures that the stages have DRAWN; by name."""
+    """Fill `folder` anew with the figures that the stages have DRAWN; by name.
+
+    Those that lie in a folder of their own are left out where it is empty, as for a GAN.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     figures = {}
     for name in PLOTS:
         target = folder / f"{name}.svg"
-        with replacing(target) as temporary:
-            shutil.copyfile(drawn / target.name, temporary)
-        figures[name] = plot_of(target)
+        if source := found(drawn, target.name):
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)
+            figures[name] = plot_of(target)
     for target in map(folder.joinpath, PICTURES):
-        with Image.open(drawn / f"{target.stem}.png") as picture:
+        source = found(drawn, f"{target.stem}.png")
+        if source is None:
+            continue
+        with Image.open(source) as picture:
             if target.stem in GRIDS:
                 picture.thumbnail((WIDEST, WIDEST))
             write_picture(target, picture)
         figures[target.stem] = figure_of(target)
     return figures
+
+
+def found(drawn: Path, name: str) -> Path | None:
+    """The file of this name in DRAWN, or in the folder there that is named as it; None where that folder is empty."""
+    own = drawn / Path(name).stem
+    if not own.is_dir():
+        return drawn / name
+    return own / name if (own / name).exists() else None
 
 
 def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:

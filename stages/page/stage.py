@@ -9,7 +9,7 @@ import pandas as pd
 from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
 from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
-from stages.page.curves import loss_figure, quality_figure
+from stages.page.curves import game_figure, loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
 from stages.page.publish import plot_of, publish, publish_sheets
@@ -21,7 +21,7 @@ from stages.shared.formats import write_json
 from stages.shared.images import image_set
 from stages.shared.ranking import REPORT_BEST_SIX
 
-STAGES = ("extract", "train", "interpolate", "rank", "evaluate", "likelihood")
+STAGES = ("extract", "train", "gan", "interpolate", "rank", "evaluate", "likelihood")
 """Those whose details are told."""
 SECTIONS = (
     ("", "What the report says, and what this run says of it"),
@@ -42,7 +42,9 @@ def main(
     details: Path,
     figures: Path,
     losses: Path,
+    gan_losses: Path,
     model: Path,
+    gan: Path,
     images: Path,
     samples: Path,
     neighbours: Path,
@@ -52,19 +54,23 @@ def main(
     """Write `index.html`, `page.md`, `metrics.json` and the folder `figures` into the folder REPORTS.
 
     The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the curve
-    from the table LOSSES, and QUALITY against time from a benchmark. What moves in the page comes from the real IMAGES,
-    the SAMPLES and the table of their NEIGHBOURS. The files of MODEL are named with their digests.
+    from the table LOSSES, or for a GAN from GAN_LOSSES, and QUALITY against time from a benchmark. What moves in the
+    page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of MODEL and of GAN are
+    named with their digests.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
     benchmark = json.loads(quality.read_text(encoding="utf-8"))
     published = reports / "figures"
     shown = publish(figures, published)
-    for name, figure in {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(benchmark)}.items():
+    curve = loss_figure(pd.read_csv(losses))
+    if params.model().kind == "gan":
+        told["train"], curve = told["gan"], game_figure(pd.read_csv(gan_losses))
+    for name, figure in {"loss": curve, "quality_time": quality_figure(benchmark)}.items():
         save_figure(published / f"{name}.svg", figure)
         shown[name] = plot_of(published / f"{name}.svg")
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
-    files = [train.array, val.array, *sorted(model.iterdir()), drawn.array]
+    files = [train.array, val.array, *sorted(model.iterdir()), *sorted(gan.iterdir()), drawn.array]
     facts = {
         **facts_of(params, told, benchmark),
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
@@ -102,11 +108,12 @@ def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) ->
 def moving(params: Params, images: Path, samples: Path, neighbours: Path) -> dict[str, Any]:
     """What the page's sliders show, and what they say."""
     interpolate = params.mapping("interpolate")
-    reverse, steps = reverse_sheet(samples / "reverse.safetensors")
+    trajectory = samples / "reverse" / "reverse.safetensors"
+    reverse, steps = reverse_sheet(trajectory) if trajectory.exists() else (None, [])
     gallery_sheet, gallery = neighbour_sheet(samples, images, neighbours)
     paths = path_sheet(samples / "interpolation.npy", interpolate["shown"])
     return {
-        "sheets": {"paths": paths, "reverse": reverse, "samples": gallery_sheet},
+        "sheets": {"paths": paths, **({"reverse": reverse} if reverse else {}), "samples": gallery_sheet},
         "gallery": gallery,
         "moments": [*(f"t = {t:,}" for t in steps), "the sample"],
         "mixtures": [f"{index / (interpolate['frames'] - 1):.3g}" for index in range(interpolate["frames"])],

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
+from stages.shared.gan import GanModel
 from stages.shared.model import Model, ModelSampling, SampleConfig, Sampling, load_model, sampling, weights_file
 
 
@@ -41,25 +42,67 @@ class Drawing:
     timesteps: list[int]
     identity: Mapping[str, Any]
 
-    def labels(self, ids: Sequence[int]) -> list[int]:
-        """The class of each image: `config.category`, or as `config.labels` says; none for a model without classes.
+    @property
+    def evaluations(self) -> int:
+        """Of the network, for each image."""
+        return self.how.sampler.evaluations
 
-        With `training` that of image i depends on the seed and on i alone.
-        """
-        classes, category = self.model.classes, self.config.category
-        if category:
-            return [classes.index(category)] * len(ids)
-        if self.config.labels == "training":
-            up_to = np.cumsum(self.model.class_counts) / sum(self.model.class_counts)
-            chances = [numpy_stream(self.config.seed, "label", i).random() for i in ids]
-            return np.searchsorted(up_to, chances, side="right").tolist()
-        return [i % len(classes) for i in ids] if classes else []
+    def labels(self, ids: Sequence[int]) -> list[int]:
+        """The class of each image, as `labels_of` says."""
+        return labels_of(self.config, self.model.classes, self.model.class_counts, ids)
 
     def images(self, ids: Sequence[int], on_step: OnStep) -> np.ndarray:
         """The images of these numbers, uint8 `[len(ids), H, W, 3]`."""
         noise = ImageNoise(self.config.seed, "sample", ids, self.model.shape, self.device)
         label = torch.tensor(self.labels(ids), device=self.device) if self.model.classes else None
         return to_uint8(self.model.sample(self.how, noise(), noise, on_step, label))
+
+
+def labels_of(config: SampleConfig, classes: Sequence[str], counts: Sequence[int], ids: Sequence[int]) -> list[int]:
+    """The class of each image: `config.category`, or as `config.labels` says; none for a model without `classes`.
+
+    With `training` that of image i depends on the seed and on i alone, and is as frequent as in `counts`.
+    """
+    if config.category:
+        return [classes.index(config.category)] * len(ids)
+    if config.labels == "training":
+        up_to = np.cumsum(counts) / sum(counts)
+        chances = [numpy_stream(config.seed, "label", i).random() for i in ids]
+        return np.searchsorted(up_to, chances, side="right").tolist()
+    return [i % len(classes) for i in ids] if classes else []
+
+
+class Draws(Protocol):
+    """What draws images, whatever the kind of the model: all that the rest of the stage needs of it.
+
+    `identity` is all that their bytes depend on; each image takes so many `evaluations` of a network.
+    """
+
+    @property
+    def model(self) -> Model | GanModel:
+        """What is drawn with."""
+
+    @property
+    def config(self) -> SampleConfig:
+        """The section `sample`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is drawn."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """By name."""
+
+    @property
+    def evaluations(self) -> int:
+        """For each image."""
+
+    def labels(self, ids: Sequence[int]) -> list[int]:
+        """The class of each image; none for a model without classes."""
+
+    def images(self, ids: Sequence[int], on_step: OnStep) -> np.ndarray:
+        """The images of these numbers, uint8 `[len(ids), H, W, 3]`; `on_step` is called with t, x_t and x_0."""
 
 
 def prepare(weights: Path, params: Params) -> Drawing:
@@ -76,20 +119,23 @@ def prepare(weights: Path, params: Params) -> Drawing:
     how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
     identity = {
-        "weights": digest(weights_file(weights, params)),
         "guide": digest(guide) if guide else None,
-        "settings": {
-            "sampling": asdict(how),
-            "seed": config.seed,
-            "category": config.category,
-            "labels": config.labels,
-            "at_once": model.at_once,
-        },
-        "code": code_digests(),
-        "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
+        "sampling": asdict(how),
+        **identity_of(weights_file(weights, params), config, model, device),
     }
     timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
     return Drawing(model, how, config, device, timesteps, identity)
+
+
+def identity_of(file: Path, config: SampleConfig, model: Model | GanModel, device: torch.device) -> dict[str, Any]:
+    """What the bytes of images depend on that `model` of FILE draws, but for its way of sampling."""
+    settings = {"seed": config.seed, "category": config.category, "labels": config.labels, "at_once": model.at_once}
+    return {
+        "weights": digest(file),
+        "settings": settings,
+        "code": code_digests(),
+        "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
+    }
 
 
 def guide_file(config: SampleConfig, params: Params, own: ModelSampling) -> Path | None:
@@ -149,7 +195,7 @@ def require_classes(config: SampleConfig, classes: Sequence[str], counts: Sequen
         )
 
 
-def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
+def draw_chunks(drawing: Draws, folder: Path) -> list[Path]:
     """Draw the images that `folder` lacks, each process some of them; return the files of all chunks, in order.
 
     A chunk is what the network takes at once. Which process draws it changes no byte of it.
@@ -163,7 +209,7 @@ def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
         print(f"sample: continues: {count - left} of {count} images are drawn", file=sys.stderr)
     rank, processes = rank_and_count()
     to_draw = {file: chunks[file] for file in missing[rank::processes]}
-    evaluations = sum(map(len, to_draw.values())) * drawing.how.sampler.evaluations
+    evaluations = sum(map(len, to_draw.values())) * drawing.evaluations
     with together(), progress(evaluations, "eval", label="sample") as bar:
 
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
@@ -174,7 +220,7 @@ def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
     return list(chunks)
 
 
-def join_chunks(path: Path, chunks: Sequence[Path], drawing: Drawing) -> None:
+def join_chunks(path: Path, chunks: Sequence[Path], drawing: Draws) -> None:
     """Write the chunks as one array, uint8 `[count, size, size, 3]`, with one of them in memory at a time."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         write_npy_header(file, drawing.config.count, drawing.model.shape[1])

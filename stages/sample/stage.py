@@ -22,9 +22,12 @@ from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.progress import progress
 from stages.kit.state import parts_folder
-from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
+from stages.sample.draw import Drawing, Draws, draw_chunks, join_chunks, prepare
+from stages.sample.gan import prepare_gan
+from stages.shared.absent import emptied
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
+from stages.shared.gan import folder_of, is_gan
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import SampleConfig
 
@@ -44,22 +47,25 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], SampleConfig, "sample"],
+    gan: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
     figures: Path = Path(),
 ) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
-    `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There
-    `processes.png` shows the reverse process and, given the folder IMAGES of real ones, the forward process above it.
-    `reverse.safetensors` has the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of
-    x_0.
+    For a model of kind gan it is the folder GAN that is drawn with, if it is given. `samples.npy` has a table beside
+    it. The first 64 are shown as `samples.png` in the folder FIGURES. There `processes/processes.png` shows the reverse
+    process and, given the folder IMAGES of real ones, the forward process above it. `reverse/reverse.safetensors` has
+    the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of x_0. A GAN has neither.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
     with distributed():
         with together():
             # Inception's weights are for `evaluate`, which would refuse a wrong file only after hours of drawing.
-            drawing = prepare(weights, inception_checked(read_params({"sample": changes})))
+            params = inception_checked(read_params({"sample": changes}))
+            weights = folder_of(weights, gan, params)
+            drawing = prepare_gan(weights, params) if is_gan(weights) else prepare(weights, params)
             real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"
@@ -69,7 +75,9 @@ def main(
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
                 write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
-                show_processes(drawing, real, figures / "processes.png", samples / "reverse.safetensors")
+                figure, trajectory = emptied(figures / "processes"), emptied(samples / "reverse")
+                if isinstance(drawing, Drawing):
+                    show_processes(drawing, real, figure / "processes.png", trajectory / "reverse.safetensors")
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
 
@@ -96,7 +104,7 @@ def first_images(folder: Path, model: Mapping[Path, str]) -> Shown:
     return Shown(real.array[table["row"].to_numpy()], list(table["category"]))
 
 
-def index_table(drawing: Drawing) -> pd.DataFrame:
+def index_table(drawing: Draws) -> pd.DataFrame:
     """One row for each image."""
     rows, model = range(drawing.config.count), drawing.model
     table = {"row": rows, "seed": drawing.config.seed, "preprocessing": model.preprocessing}
@@ -146,7 +154,7 @@ def forward_rows(real: Shown, steps: Sequence[int], schedule: NoiseSchedule, see
 def watch(drawing: Drawing, steps: set[int]) -> Seen:
     """What is seen at `steps`, with no more images at once than the network takes."""
     parts, at_once = [], drawing.model.at_once
-    with progress(ROWS * drawing.how.sampler.evaluations, "eval", label="reverse process") as bar:
+    with progress(ROWS * drawing.evaluations, "eval", label="reverse process") as bar:
         for first in range(0, ROWS, at_once):
             parts.append(watch_some(drawing, range(first, min(first + at_once, ROWS)), steps, bar.update))
     return {t: np.concatenate([part[t] for part in parts], axis=1) for t in parts[0]}

@@ -81,3 +81,16 @@ def require_one_preprocessing(preprocessing: Mapping[Path, str]) -> None:
             raise StageError(
                 f"{first}: images prepared by {first_kind}, {name}: by {other}; `dvc repro` makes them alike"
             )
+
+
+def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
+    """The label of each image `[N]`, and the categories that they stand for.
+
+    Raises:
+        StageError: there is a label without an image.
+    """
+    table = read_index(index)
+    names = dict(sorted(zip(table["label"], table["category"], strict=True)))
+    if list(names) != list(range(len(names))):
+        raise StageError(f"{index}: images have the labels {list(names)}, where each from 0 on is wanted")
+    return table["label"].to_numpy(), list(names.values())

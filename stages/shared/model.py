@@ -1,11 +1,11 @@
 """A trained model and the way to sample from it, as `params.yaml` asks for them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -90,6 +90,8 @@ def own_sampling(file: Path, params: Params, changes: Mapping[str, Any] = NOTHIN
         ConfigError: FILE has no such weights, or neither says it.
     """
     settings = settings_of(file)
+    if settings.get("kind") == "gan":
+        raise ConfigError(f"{file} has the generator of a GAN, where a diffusion model is wanted")
     values = settings.get("sampling") or section_of(settings, params)
     if not values and not changes:
         raise ConfigError(
@@ -99,6 +101,18 @@ def own_sampling(file: Path, params: Params, changes: Mapping[str, Any] = NOTHIN
         )
     described = {"ema_decay": settings.get("ema_decay", 0.0), **values, **changes}
     return parse(ModelSampling, described, f"{file}: sampling")
+
+
+class Averaged(Protocol):
+    """A way of sampling that says from which average of the weights."""
+
+    @property
+    def ema_decay(self) -> float:
+        """Its decay; 0 is none."""
+
+
+Own = Callable[[Path, Params, Mapping[str, Any]], Averaged]
+"""How the weights in a file are sampled from, as `own_sampling`."""
 
 
 def section_of(settings: Mapping[str, Any], params: Params) -> Mapping[str, Any]:
@@ -171,8 +185,8 @@ class Model:
         return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
 
 
-def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOTHING) -> Path:
-    """WEIGHTS if it is a file, else the average in that folder which its model is sampled from.
+def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOTHING, own: Own = own_sampling) -> Path:
+    """WEIGHTS if it is a file, else the average in that folder which its model is sampled from, as `own` says.
 
     Raises:
         ConfigError: there is no such file or folder, or no such average in it.
@@ -180,11 +194,11 @@ def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOT
     if weights.is_file():
         return weights
     if not weights.is_dir():
-        raise ConfigError(f"{weights}: no such file or folder; `train` writes data/model")
+        raise ConfigError(f"{weights}: no such file or folder; `train` writes data/model, `gan` data/gan")
     there = sorted(weights.glob("*.safetensors"))
     if not there:
-        raise ConfigError(f"{weights} has no weights; `train` writes data/model")
-    decay = own_sampling(there[0], params, changes).ema_decay
+        raise ConfigError(f"{weights} has no weights; `train` writes data/model, `gan` data/gan")
+    decay = own(there[0], params, changes).ema_decay
     file = weights / (f"ema_{decay}.safetensors" if decay else "raw.safetensors")
     if file not in there:
         raise ConfigError(

@@ -1,8 +1,7 @@
 """Stage `train`: packed images to weights and a loss table."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,51 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import announce, setup
-from stages.kit.errors import StageError
 from stages.kit.files import digest
 from stages.kit.identity import TRAINING, code_digests, platform_of
 from stages.kit.launch import first_process
-from stages.kit.params import read_params
+from stages.kit.params import Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.formats import write_csv, write_json, write_safetensors
-from stages.shared.images import image_set, open_images, read_index
-from stages.train.run import Job, epochs_seen, trained
+from stages.shared.absent import nothing_to_do
+from stages.shared.formats import write_csv, write_json
+from stages.shared.images import image_set, open_images, read_labels
+from stages.shared.training import Job, epochs_seen, trained, write_weights
 
 ROWS = 100
 """Rows of the loss table."""
+COLUMNS = ("epoch", "step", "loss", "learning_rate")
 
 
 def main(*, images: Path, model: Path, details: Path, losses: Path) -> str:
-    """Train on the training set in the folder IMAGES; write weights into the folder MODEL, DETAILS and LOSSES."""
+    """Train on the training set in the folder IMAGES; write weights into the folder MODEL, DETAILS and LOSSES.
+
+    For a GAN there is nothing to do: stage `gan` trains it.
+    """
+    params = read_params()
+    if params.model().kind == "gan":
+        return nothing_to_do(f"models.{params.top.model} is a GAN", details, [model], {losses: COLUMNS})
     with distributed():
         with together():
-            job = prepare(*image_set(images, "train"))
-        announce("train", job.trainer.device, job.trainer.precision)
+            trainer, job = prepare(params, *image_set(images, "train"))
+        announce("train", trainer.device, trainer.precision)
         with trained(job) as state, together():
-            found = summary(state, job.trainer)
+            found = summary(state, trainer)
             if first_process():
-                write_model(model, state, job)
-                write_csv(losses, loss_table(state.losses, job.trainer))
+                averages = dict(zip(trainer.recipe.ema_decays, state.averages, strict=True))
+                write_weights(model, {0.0: state.model, **averages}, job.settings)
+                write_csv(losses, loss_table(state.losses, trainer))
                 write_json(details, found)
     loss = found["loss"]["last_tenth"]
     return f"{found['steps']:,} steps, weights in {model}, loss of the last tenth {loss:.4g}; see {losses}"
 
 
-def prepare(images: Path, index: Path) -> Job:
-    """All that `params.yaml` asks for, with the network's initial weights.
+def prepare(params: Params, images: Path, index: Path) -> tuple[Trainer, Job[TrainState]]:
+    """All that `params` ask for, with the network's initial weights.
 
     Raises:
         ConfigError: it can't be, with these images.
     """
-    params = read_params()
     top, device = params.top, setup(params)
     shape = params.section(UNetConfig, "models", top.model, "network")
     recipe = params.section(Recipe, "models", top.model, "recipe")
@@ -89,42 +95,17 @@ def prepare(images: Path, index: Path) -> Job:
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     digests = {"images": digest(images), "index": digest(index)}
     identity = {"data": digests, "settings": described, "code": code_digests(TRAINING), "platform": platform}
-    return Job(top.model, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)
-
-
-def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
-    """The label of each image `[N]`, and the categories that they stand for.
-
-    Raises:
-        StageError: there is a label without an image.
-    """
-    table = read_index(index)
-    names = dict(sorted(zip(table["label"], table["category"], strict=True)))
-    if list(names) != list(range(len(names))):
-        raise StageError(f"{index}: images have the labels {list(names)}, where each from 0 on is wanted")
-    return table["label"].to_numpy(), list(names.values())
-
-
-@contextmanager
-def naming(section: str) -> Iterator[None]:
-    """Say to which section of `params.yaml` a value belongs that is impossible."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(f"params.yaml: {section}: {error}") from None
-
-
-def write_model(folder: Path, state: TrainState, job: Job) -> None:
-    """Write `raw.safetensors`, the last weights, and `ema_<decay>.safetensors`, each average; remove others."""
-    averages = zip(job.trainer.recipe.ema_decays, state.averages, strict=True)
-    networks = {"raw.safetensors": (0.0, state.model)}
-    networks |= {f"ema_{decay}.safetensors": (decay, average) for decay, average in averages}
-    for name, (decay, network) in networks.items():
-        tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        write_safetensors(folder / name, tensors, {**job.settings, "model": job.name, "ema_decay": decay})
-    for file in folder.glob("*.safetensors"):
-        if file.name not in networks:
-            file.unlink()
+    return trainer, Job(
+        stage="train",
+        start=partial(TrainState, network, recipe, device, compiled=runtime.compile),
+        trainer=trainer,
+        settings={**described, "epochs": top.epochs, "model": top.model},
+        identity=identity,
+        runtime=runtime,
+        remedy=f"lower models.{top.model}.recipe.learning_rate, now {recipe.learning_rate:g}",
+        # With a constant rate no step depends on the number of epochs.
+        lent_steps=trainer.total_steps if recipe.rate_schedule == "constant" else 0,
+    )
 
 
 def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
@@ -134,7 +115,7 @@ def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
         done = int(steps[-1]) + 1
         rows.append(
             {
-                "epoch": round(epochs_seen(trainer, done), 4),
+                "epoch": round(epochs_seen(trainer.batches, done), 4),
                 "step": done,
                 "loss": round(float(np.mean([losses[step] for step in steps])), 6),
                 "learning_rate": float(f"{trainer.learning_rate(done - 1):.6g}"),

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from support import REPOSITORY
 
 from benchmarks._clone import Clone, variables
+from ddpm.networks.gan import GanConfig
 from docs.generate import MODEL, SECTIONS, comments, generated
 from stages.fetch.stage import KINDS
 from stages.kit.params import Params
@@ -92,8 +93,9 @@ def require_possible(params: Params) -> None:
     data, model = params.top.data, params.top.model
     params.section(KINDS[params.source().kind][0], "sources", data)
     sections = {name: params.section(config, name) for name, config in SECTIONS.items()}
-    parts = {part: params.section(config, "models", model, part) for part, config in MODEL.items()}
-    parts["network"].ladder(sections["extract"].size)
+    parts = {part: params.section(config, "models", model, part) for part, config in MODEL[params.model().kind].items()}
+    network = parts["network"]
+    (network.coarsest if isinstance(network, GanConfig) else network.ladder)(sections["extract"].size)
     assert {parts["sampling"].ema_decay} <= {0.0, *parts["recipe"].ema_decays}
 
 

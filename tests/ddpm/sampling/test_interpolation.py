@@ -16,6 +16,7 @@ from models import write_model
 from support import WriteParams
 from test_samplers import SCHEDULE, gaussian
 from torch import Tensor
+from trainers import outputs
 
 from ddpm.config import ConfigError, parse
 from ddpm.evaluation.path_metrics import detail, path_metrics, rms_error
@@ -158,7 +159,7 @@ def interpolate(monkeypatch: pytest.MonkeyPatch, *options: str) -> dict[str, byt
     """Run the stage as its command line does; what it wrote into `out`."""
     monkeypatch.setattr(sys, "argv", ["interpolate", "model", "--output", "out", *options])
     run("stages.interpolate", main)
-    return {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    return outputs(Path("out"))
 
 
 def test_all_outputs_twice(folder: Path, backbone: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +168,7 @@ def test_all_outputs_twice(folder: Path, backbone: dict[str, Tensor], monkeypatc
     written = interpolate(monkeypatch, *options)
     assert written == interpolate(monkeypatch, *options)
     assert np.load("out/interpolation.npy").shape == (4, 3, 3, 48, 48, 3)
-    assert np.load("out/interpolation_real.npy").shape == (4, 3, 3, 48, 48, 3)
+    assert np.load("out/interpolation_real/interpolation_real.npy").shape == (4, 3, 3, 48, 48, 3)
     found = json.loads(written["interpolate.json"])
     assert list(found) == ["noise", "real"]
     assert list(found["noise"]) == METHODS.strip("[]").split(", ")

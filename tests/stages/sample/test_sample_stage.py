@@ -18,6 +18,7 @@ import pytest
 import torch
 from drawn import PREPROCESSING, write_images
 from support import REPOSITORY, WriteParams
+from trainers import outputs
 
 from ddpm.config import ConfigError, parse
 from ddpm.networks.unet import UNet, UNetConfig
@@ -184,10 +185,6 @@ def samplers(processes: ForkServerContext, folder: Path) -> Samplers:
     return Samplers(processes, folder)
 
 
-def outputs(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-
-
 def test_two_processes_draw_what_one_draws(samplers: Samplers, folder: Path) -> None:
     assert samplers.run("one")[0] == 0
     assert samplers.run_two("two") == [0, 0]
@@ -209,7 +206,7 @@ def test_fewer_images_at_once_are_the_same_to_a_level(
     assert "0-3.npy" in {chunk.name for chunk in samplers.kept()}
     process.join()
     assert process.exitcode == 0
-    for name in ("samples.npy", "reverse.safetensors"):
+    for name in ("samples.npy", "reverse/reverse.safetensors"):
         assert (folder / "few" / name).stat().st_size == (folder / "usual" / name).stat().st_size
     few, usual = (np.load(folder / out / "samples.npy").astype(int) for out in ("few", "usual"))
     assert np.abs(few - usual).max() <= 1
@@ -306,10 +303,10 @@ def test_by_hand_from_one_file_of_weights(folder: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([sys.executable, *command.split()], check=True, env=environment, capture_output=True)
-    names = {"samples.png", "processes.png"}
-    assert {path.name for path in (folder / "out").iterdir()} == names
+    names = {"samples.png", "processes/processes.png"}
+    assert set(outputs(folder / "out")) == names
     wanted = drawing(count=3, seed=7, sampler="unipc", steps=6, category="church", guidance=1.5)
     # The process computes with AVX2, this one perhaps with more: to one level of 255.
     assert np.abs(np.load("here/samples.npy").astype(int) - wanted.images(range(3), ignore)).max() <= 1
-    names = {"samples.csv", "samples.npy", "reverse.safetensors"}
-    assert {path.name for path in (folder / "here").iterdir()} == names
+    names = {"samples.csv", "samples.npy", "reverse/reverse.safetensors"}
+    assert set(outputs(folder / "here")) == names

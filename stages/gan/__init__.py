@@ -1,0 +1,1 @@
+"""Stage `gan`: images to the weights of a generator."""
