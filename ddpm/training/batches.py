@@ -1,12 +1,13 @@
-"""What each step of a training run sees: which images, how noisy, mirrored or not, with their label or without.
+"""What each step of a training run sees: which images or latents, how noisy, mirrored or not, with or without label.
 
 Everything is a function of (seed, step, position in the batch), so neither the number of processes nor the size of
 their micro-batches changes it, and there is nothing to save.
 """
 
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +16,15 @@ from torch import Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import to_model_range
 from ddpm.rng import normal, numpy_stream
-from ddpm.training.recipe import Recipe
+from ddpm.training.recipe import Pace, Recipe, epoch_images
 from ddpm.transfer import ahead, sent
+
+P = TypeVar("P", bound=Pace)
+B = TypeVar("B", bound=Sequence[Tensor | None])
 
 
 class Batch(NamedTuple):
-    """x_0 and eps `[B, 3, H, W]`, t `[B]`, and the label of each image `[B]`, if there are any."""
+    """x_0 and eps `[B, C, H, W]`, t `[B]`, and the label of each image `[B]`, if there are any."""
 
     x0: Tensor
     t: Tensor
@@ -53,11 +57,61 @@ def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
     return np.diff(below, prepend=0)
 
 
-class Batches:
-    """The batches of `recipe` from `images`, uint8 `[N, H, W, 3]`, which may be memory-mapped.
+class Stream(ABC, Generic[P, B]):
+    """The images that the steps of `recipe` see: one endless row of shuffled epochs, mirrored or not.
 
     Args:
-        images: the images.
+        images: uint8 `[N, H, W, 3]`, or latents, float32 `[N, 2, C, H, W]`: of each image and of its mirror image. May
+            be memory-mapped.
+        recipe: the batch.
+        flip: mirror half of the images.
+        seed: of the run.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, images: np.ndarray, recipe: P, *, flip: bool, seed: int, device: torch.device):
+        self.images, self.recipe, self.flip, self.seed, self.device = images, recipe, flip, seed, device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of x_0, `(C, H, W)`."""
+        if self.images.ndim == 5:
+            channels, height, width = self.images.shape[2:]
+        else:
+            height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
+    def indices(self, step: int) -> np.ndarray:
+        """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
+        shown, batch = epoch_images(self.recipe, len(self.images)), self.recipe.batch_images
+        places = (divmod(place, shown) for place in range(step * batch, (step + 1) * batch))
+        return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
+
+    def x0(self, indices: np.ndarray, chances: np.ndarray) -> Tensor:
+        """The images of these numbers in the range of the model, mirrored where the chance is below 1/2, on the device.
+
+        A network isn't equivariant under mirroring, so the latents of a mirror image are other ones.
+        """
+        mirrored = chances < (0.5 if self.flip else 0)
+        if self.images.ndim == 5:
+            return sent(torch.from_numpy(self.images[indices, mirrored.astype(np.int64)]), self.device)
+        x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
+        return torch.where(sent(torch.from_numpy(mirrored), self.device)[:, None, None, None], x0.flip(3), x0)
+
+    @abstractmethod
+    def micro_batch(self, step: int, places: range) -> B:
+        """The images at `places` of the batch of `step`, on the device."""
+
+    def ahead(self, wanted: Iterable[tuple[int, range]]) -> Iterator[B]:
+        """The micro-batch of each (step, places); for CUDA the next is made while one is computed with."""
+        return ahead((partial(self.micro_batch, step, places) for step, places in wanted), self.device)
+
+
+class Batches(Stream[Recipe, Batch]):
+    """The batches that a denoiser learns from.
+
+    Args:
+        images: those of a `Stream`.
         labels: the class of each, int64 `[N]`, for a conditional network; those that are dropped become `classes`.
         classes: how many classes there are.
         schedule: its steps are drawn from.
@@ -79,16 +133,9 @@ class Batches:
         seed: int,
         device: torch.device,
     ):
-        self.images, self.labels, self.classes = images, labels, classes
-        self.recipe, self.flip, self.seed, self.device = recipe, flip, seed, device
+        super().__init__(images, recipe, flip=flip, seed=seed, device=device)
+        self.labels, self.classes = labels, classes
         self.up_to = np.cumsum(timestep_law(recipe, schedule))
-
-    def indices(self, step: int) -> np.ndarray:
-        """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
-        epoch_images = self.recipe.epoch_images(len(self.images))
-        first = step * self.recipe.batch_images
-        places = (divmod(place, epoch_images) for place in range(first, first + self.recipe.batch_images))
-        return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
 
     def micro_batch(self, step: int, places: range) -> Batch:
         """The images at `places` of the batch of `step`, on the device."""
@@ -96,16 +143,10 @@ class Batches:
         streams = [numpy_stream(self.seed, "batch", step, place) for place in places]
         chances = np.array([stream.random(3) for stream in streams])  # for time step, mirror, label
         t = torch.from_numpy(np.searchsorted(self.up_to[:-1], chances[:, 0], side="right"))
-        mirrored = torch.from_numpy(chances[:, 1] < (0.5 if self.flip else 0))
-        eps = torch.stack([normal(stream, (3, *self.images.shape[1:3])) for stream in streams])
-        x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
-        x0 = torch.where(sent(mirrored, self.device)[:, None, None, None], x0.flip(3), x0)
+        eps = torch.stack([normal(stream, self.shape) for stream in streams])
+        x0 = self.x0(indices, chances[:, 1])
         label = None
         if self.labels is not None:
             dropped = chances[:, 2] < self.recipe.label_dropout
             label = sent(torch.from_numpy(np.where(dropped, self.classes, self.labels[indices])), self.device)
         return Batch(x0, sent(t, self.device), sent(eps, self.device), label)
-
-    def ahead(self, wanted: Iterable[tuple[int, range]]) -> Iterator[Batch]:
-        """The micro-batch of each (step, places); for CUDA the next is made while one is computed with."""
-        return ahead((partial(self.micro_batch, step, places) for step, places in wanted), self.device)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ddpm.networks.unet import UNet
 from ddpm.processes import any_process
+from ddpm.training.recipe import epoch_images
 from ddpm.training.trainer import WINDOW, DivergedError, Trainer, TrainState
 from stages.kit.errors import StageError
 from stages.kit.files import repository_root
@@ -55,7 +56,7 @@ def trained(job: Job) -> Iterator[TrainState]:
 
 def epochs_seen(trainer: Trainer, step: int) -> float:
     """How many times the images that an epoch shows were seen before `step`."""
-    return step * trainer.recipe.batch_images / trainer.recipe.epoch_images(len(trainer.batches.images))
+    return step * trainer.recipe.batch_images / epoch_images(trainer.recipe, len(trainer.batches.images))
 
 
 def continue_from(working: WorkingState, state: TrainState, trainer: Trainer) -> None:

@@ -74,7 +74,7 @@ def prepare(images: Path, index: Path) -> Job:
     with naming(f"models.{top.model}.network"):
         network = initial_network(UNet(shape, data.shape[1], len(classes)))
     with naming(f"models.{top.model}.recipe"):
-        trainer = Trainer(batches, schedule, recipe, config, seed=top.seed, epochs=top.epochs)
+        trainer = Trainer(batches, schedule, config, seed=top.seed, epochs=top.epochs)
     described = {
         "network": asdict(shape),
         "recipe": asdict(recipe),
