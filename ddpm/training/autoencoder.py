@@ -78,7 +78,7 @@ class AutoencoderBatches(Stream[AutoencoderRecipe, AutoencoderBatch]):
         streams = [numpy_stream(self.seed, "autoencoder: batch", step, place) for place in places]
         chances = np.array([stream.random() for stream in streams])
         eps = torch.stack([normal(stream, self.latent_shape) for stream in streams])
-        return AutoencoderBatch(self.x0(self.indices(step)[places], chances), sent(eps, self.device))
+        return AutoencoderBatch(self.shown(self.indices(step)[places], chances), sent(eps, self.device))
 
 
 class AutoencoderTrainer(Loop[AutoencoderRecipe, AutoencoderBatch]):

@@ -6,7 +6,7 @@ their micro-batches changes it, and there is nothing to save.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.images import to_model_range
 from ddpm.rng import normal, numpy_stream
+from ddpm.training.epochs import Epochs
 from ddpm.training.recipe import Pace, Recipe, epoch_images
 from ddpm.transfer import ahead, sent
 
@@ -30,12 +30,6 @@ class Batch(NamedTuple):
     t: Tensor
     eps: Tensor
     label: Tensor | None
-
-
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The shuffled indices `[count]` of one epoch."""
-    return numpy_stream(seed, "epoch", epoch).permutation(count)
 
 
 def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
@@ -57,46 +51,13 @@ def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
     return np.diff(below, prepend=0)
 
 
-class Stream(ABC, Generic[P, B]):
-    """The images that the steps of `recipe` see: one endless row of shuffled epochs, mirrored or not.
-
-    Args:
-        images: uint8 `[N, H, W, 3]`, or latents, float32 `[N, 2, C, H, W]`: of each image and of its mirror image. May
-            be memory-mapped.
-        recipe: the batch.
-        flip: mirror half of the images.
-        seed: of the run.
-        device: where the batches are wanted.
-    """
+class Stream(Epochs, ABC, Generic[P, B]):
+    """What a `Loop` learns from, by `recipe`; the other arguments are those of `Epochs`."""
 
     def __init__(self, images: np.ndarray, recipe: P, *, flip: bool, seed: int, device: torch.device):
-        self.images, self.recipe, self.flip, self.seed, self.device = images, recipe, flip, seed, device
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """That of x_0, `(C, H, W)`."""
-        if self.images.ndim == 5:
-            channels, height, width = self.images.shape[2:]
-        else:
-            height, width, channels = self.images.shape[1:]
-        return channels, height, width
-
-    def indices(self, step: int) -> np.ndarray:
-        """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
-        shown, batch = epoch_images(self.recipe, len(self.images)), self.recipe.batch_images
-        places = (divmod(place, shown) for place in range(step * batch, (step + 1) * batch))
-        return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
-
-    def x0(self, indices: np.ndarray, chances: np.ndarray) -> Tensor:
-        """The images of these numbers in the range of the model, mirrored where the chance is below 1/2, on the device.
-
-        A network isn't equivariant under mirroring, so the latents of a mirror image are other ones.
-        """
-        mirrored = chances < (0.5 if self.flip else 0)
-        if self.images.ndim == 5:
-            return sent(torch.from_numpy(self.images[indices, mirrored.astype(np.int64)]), self.device)
-        x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
-        return torch.where(sent(torch.from_numpy(mirrored), self.device)[:, None, None, None], x0.flip(3), x0)
+        shown = epoch_images(recipe, len(images))
+        super().__init__(images, recipe.batch_images, shown, flip=flip, seed=seed, device=device)
+        self.recipe = recipe
 
     @abstractmethod
     def micro_batch(self, step: int, places: range) -> B:
@@ -111,7 +72,7 @@ class Batches(Stream[Recipe, Batch]):
     """The batches that a denoiser learns from.
 
     Args:
-        images: those of a `Stream`.
+        images: those of `Epochs`.
         labels: the class of each, int64 `[N]`, for a conditional network; those that are dropped become `classes`.
         classes: how many classes there are.
         schedule: its steps are drawn from.
@@ -144,7 +105,7 @@ class Batches(Stream[Recipe, Batch]):
         chances = np.array([stream.random(3) for stream in streams])  # for time step, mirror, label
         t = torch.from_numpy(np.searchsorted(self.up_to[:-1], chances[:, 0], side="right"))
         eps = torch.stack([normal(stream, self.shape) for stream in streams])
-        x0 = self.x0(indices, chances[:, 1])
+        x0 = self.shown(indices, chances[:, 1])
         label = None
         if self.labels is not None:
             dropped = chances[:, 2] < self.recipe.label_dropout

@@ -21,6 +21,7 @@ from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
 from ddpm.training.batches import B, Batch, Batches, P, Stream
+from ddpm.training.epochs import own_micro_batches
 from ddpm.training.optimizers import optimizers_of
 from ddpm.training.recipe import (
     Pace,
@@ -142,14 +143,10 @@ class Loop(ABC, Generic[P, B]):
         self.total_steps = total_steps(self.recipe, epochs, len(batches.images))
         set_float32_products(config.precision)
         self.precision = autocast_dtype(config.precision, self.device)
-        rank, count = rank_and_count()
         batch = self.recipe.batch_images
         if not epoch_images(self.recipe, len(batches.images)):
             raise ValueError(f"batch_images = {batch} and drop_last leave nothing of {len(batches.images)} images")
-        size = config.micro_batch_images or -(-batch // count)
-        self.micro_batches = [range(first, min(first + size, batch)) for first in range(0, batch, size)][rank::count]
-        if not self.micro_batches:
-            raise ValueError(f"batch_images = {batch} in micro-batches of {size} can't be shared by {count} processes")
+        self.micro_batches = own_micro_batches(batch, config.micro_batch_images)
 
     def learning_rate(self, step: int) -> float:
         """The rate of `step`."""
