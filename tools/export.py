@@ -21,7 +21,7 @@ from stages.kit.errors import StageError
 from stages.kit.files import digest, write_text
 from stages.kit.params import read_params
 from stages.shared.formats import read_safetensors, write_safetensors
-from stages.shared.model import Model, ModelSampling, load_model, weights_file
+from stages.shared.model import Model, ModelSampling, load_model, settings_of, weights_file
 from tools.diffusers_names import scheduler_arguments, unet_arguments
 
 try:

@@ -20,8 +20,9 @@ from ddpm.config import STRICT
 class UNetConfig:
     """The network's shape.
 
-    `attention` names the resolutions, in feature-map pixels, that get self-attention, in heads of `head_channels`; an
-    empty one is one head, as in Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
+    `attention` names the resolutions, in feature-map pixels, that get self-attention, or levels from the lowest one on,
+    which is -1, so that it suits images of any size. It has heads of `head_channels`; an empty one is one head, as in
+    Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
     network is told the class of an image; `training.initial` gives it its `initial` weights. `conventions` are torch's,
     those of Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`), or those that
     `diffusers` starts from: torch's, with the cosines of the time embedding before its sines.
@@ -61,10 +62,15 @@ class UNetConfig:
                 f"images of {size} px can't be halved through {levels} levels: use a multiple of {divisor}"
             )
         ladder = [size // self.patch // 2**level for level in range(levels)]
-        missing = set(self.attention) - set(ladder)
+        missing = set(self.attention) - set(ladder) - set(range(-levels, 0))
         if missing:
             raise ValueError(f"attention at {min(missing)} px, but the levels of a {size} px image are {ladder}")
         return ladder
+
+    def attended(self, size: int) -> list[bool]:
+        """Which of the levels for `size` x `size` images have self-attention; errors as `ladder`."""
+        ladder = self.ladder(size)
+        return [side in self.attention or i - len(ladder) in self.attention for i, side in enumerate(ladder)]
 
 
 def timestep_embedding(t: Tensor, dim: int, conventions: str = "torch") -> Tensor:
@@ -238,7 +244,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig, size: int, classes: int = 0, channels: int = 3):
         super().__init__()
         self.config = config
-        attended = [resolution in config.attention for resolution in config.ladder(size)]
+        attended = config.attended(size)
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         pixels, last = channels * config.patch**2, len(widths) - 1
 

@@ -40,13 +40,16 @@ def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
     table 1) have -1.2 and 1.2. A mean of 0 and 1.5 spend fewer steps on almost pure noise, of which the linear schedule
     has many, and more where shapes and edges are decided.
 
+    Where the schedule is shifted, so is the mean: p(t) is that of the schedule as it was.
+
     p(t) is a weight: the loss is not divided by it, so that a step counts with p(t) times `Denoiser.loss_weight`.
     With `min_snr` this is p(t) min(SNR, 5), not the weighting of Hang et al., whose t is uniform.
     """
     if recipe.timesteps == "uniform":
         return np.full(schedule.steps, 1 / schedule.steps)
     log_ratio = 0.5 * ((1 - schedule.alpha_bar) / schedule.alpha_bar).log()  # [T], rising
-    below = torch.special.ndtr((log_ratio - recipe.timesteps_mean) / recipe.timesteps_std).numpy()
+    mean = recipe.timesteps_mean - schedule.log_snr_shift / 2
+    below = torch.special.ndtr((log_ratio - mean) / recipe.timesteps_std).numpy()
     below[-1] = 1
     return np.diff(below, prepend=0)
 

@@ -43,6 +43,7 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
+    latents: Path | None = None,
     backbone: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
@@ -50,6 +51,8 @@ def main(
     figures: Path = Path(),
 ) -> str:
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
+
+    A model of latents needs the folder LATENTS, which has the autoencoder.
 
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
     conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
@@ -59,7 +62,8 @@ def main(
     figure = figures / "interpolation.png"
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
-    model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    precision = params.section(SampleConfig, "sample").precision
+    model = load_model(weights, params, device, precision, latents=latents)
     announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
@@ -68,7 +72,8 @@ def main(
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:
-        pictured = between_images(model, config, to_model_range(real.held_out).to(device))
+        x0 = model.encoded(to_model_range(real.held_out).to(device))
+        pictured = between_images(model, config, x0)
         found = measure(real, noise, pictured)
         write_npy(samples / "interpolation_real.npy", np.stack([drawn.images for drawn in pictured.values()]))
         write_json(details, found)

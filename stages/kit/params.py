@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
@@ -76,6 +77,19 @@ class Source:
             raise ValueError(f"categories has {name} twice")
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelEntry:
+    """What every entry of `models` has beside its parts.
+
+    A model learns pixels, or the `latents` of an autoencoder, whose part is `autoencoder`. `image_size` is the only
+    `extract.size` that it is made for; `log_snr_shift` is added to the logarithm of the signal-to-noise ratio.
+    """
+
+    space: Literal["pixels", "latents"]
+    image_size: Annotated[int, Field(ge=1)] | None
+    log_snr_shift: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Params:
     """`params.yaml` of the working directory, by section."""
 
@@ -95,6 +109,22 @@ class Params:
         values = self.mapping("sources", self.top.data)
         common = {key: values[key] for key in ("kind", "categories") if key in values}
         return parse(Source, common, f"{FILE}: sources.{self.top.data}")
+
+    def model(self) -> ModelEntry:
+        """What the chosen model is beside its parts.
+
+        Raises:
+            ConfigError: also where it is made for images of another size, or lacks its autoencoder.
+        """
+        name = f"{FILE}: models.{self.top.model}"
+        values = self.mapping("models", self.top.model)
+        entry = parse(ModelEntry, {key: values[key] for key in ModelEntry.__annotations__ if key in values}, name)
+        size = self.mapping("extract").get("size")
+        if entry.image_size not in (None, size):
+            raise ConfigError(f"{name} is for images of {entry.image_size} px: add -S extract.size={entry.image_size}")
+        if (entry.space == "latents") != (values.get("autoencoder") is not None):
+            raise ConfigError(f"{name}.space = {entry.space}: latents, and they alone, have an autoencoder")
+        return entry
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path` as it stands in the file.
@@ -140,3 +170,12 @@ def read_value(text: str, where: str, *, listed: bool) -> Any:
     except YAMLError:
         raise ConfigError(f"{where} = {text!r}: not YAML") from None
     return [value] if listed and not isinstance(value, list) else value
+
+
+@contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Say to which section of `params.yaml` a value belongs that is impossible."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"params.yaml: {section}: {error}") from None

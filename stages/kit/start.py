@@ -13,7 +13,7 @@ from stages.kit.launch import in_group, launch
 from stages.kit.params import read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
-CHECKED = ("train",)
+CHECKED = ("autoencode", "train")
 """Stages that take long, and before which it is asked whether later ones will accept all parameters."""
 ROOT = Path(__file__).parents[2]
 

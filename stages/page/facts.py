@@ -71,12 +71,16 @@ def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str,
                 yield from estimates(value, f"{name}.{key}".lstrip("."))
 
 
-def described(params: Params) -> dict[str, Any]:
-    """The parameters as the templates use them, and what follows from them without a run."""
+def described(params: Params, latents: Sequence[int] | None = None) -> dict[str, Any]:
+    """The parameters as the templates use them, and what follows from them without a run.
+
+    `latents` is the shape of what the model draws, where that isn't an image.
+    """
     top = params.top
     model, sample = params.mapping("models", top.model), params.mapping("sample")
-    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    dimensions = 3 * params.mapping("extract")["size"] ** 2
+    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"), params.model().log_snr_shift)
+    channels, side = latents[:2] if latents else (3, params.mapping("extract")["size"])
+    dimensions, network = channels * side**2, model["network"]
     return {
         "params": params.values,
         "source": params.mapping("sources", top.data),
@@ -84,9 +88,17 @@ def described(params: Params) -> dict[str, Any]:
         "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
         "alpha_bar_end": schedule.at(schedule.steps - 1),
         "dimensions": dimensions,
+        "side": side,
+        "attended": attended(network, side),
         "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},
         "parameters": list(parameters(params)),
     }
+
+
+def attended(network: Mapping[str, Any], side: int) -> list[int]:
+    """The resolutions with self-attention, in feature-map pixels, of a network for `side` x `side` values."""
+    levels, first = len(network["multipliers"]), side // network["patch"]
+    return [each if each > 0 else first // 2 ** (levels + each) for each in network["attention"]]
 
 
 def parameters(params: Params) -> Iterator[tuple[str, str]]:

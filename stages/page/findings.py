@@ -25,14 +25,14 @@ def findings(details: Mapping[str, Any], run: Mapping[str, Any], quality: Mappin
 
 def of_data_and_model(details: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, bool]:
     """Duplicates, the end of the forward process, the middle of the report's interpolation, the bound."""
-    train, noise = details["extract"]["train"], details["interpolate"]["noise"]
+    train, noise, bound = details["extract"]["train"], details["interpolate"]["noise"], details["likelihood"]
     found = [*train["duplicates_in_training"].values(), *train["duplicates_held_out"].values()]
     report = noise.get("lerp_ancestral")
     return {
         "duplicates": sum(found) > 0,
         "ends_in_noise": run["alpha_bar_end"] < NOISE,
         "midpoint_farther": report is not None and report["nearest_training"]["midpoint_difference"]["low"] > 0,
-        "bound_above_uniform": details["likelihood"]["bits_per_dim"]["total"]["value"] > UNIFORM_BITS,
+        "bound_above_uniform": "absent" not in bound and bound["bits_per_dim"]["total"]["value"] > UNIFORM_BITS,
     }
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ddpm.config import ConfigError
-from ddpm.images import to_uint8
 from ddpm.processes import from_first, rank_and_count
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
@@ -24,7 +23,15 @@ from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
-from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
+from stages.shared.model import (
+    Model,
+    SampleConfig,
+    Sampling,
+    load_model,
+    require_unclipped,
+    sampling,
+    weights_file,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,21 +66,24 @@ class Drawing:
         """The images of these numbers, uint8 `[len(ids), H, W, 3]`."""
         noise = ImageNoise(self.config.seed, "sample", ids, self.model.shape, self.device)
         label = torch.tensor(self.labels(ids), device=self.device) if self.model.classes else None
-        return to_uint8(self.model.sample(self.how, noise(), noise, on_step, label))
+        return self.model.pixels(self.model.sample(self.how, noise(), noise, on_step, label))
 
 
-def prepare(weights: Path, params: Params) -> Drawing:
-    """What the section `sample` asks for.
+def prepare(weights: Path, params: Params, latents: Path | None) -> Drawing:
+    """What the section `sample` asks for; of a model that draws latents the folder LATENTS has the autoencoder.
 
     Raises:
         ConfigError: it can't be, with this model.
     """
     device, config = setup(params), params.section(SampleConfig, "sample")
-    model, guide = load_model(weights, params, device, config.precision), guide_file(config, params)
+    model = load_model(weights, params, device, config.precision, latents=latents)
+    guide = guide_file(config, params)
     if guide:
-        model = guided(model, load_model(guide, params, device, config.precision), guide)
+        model = guided(model, load_model(guide, params, device, config.precision, latents=latents), guide)
     how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
+    if model.codec:
+        require_unclipped(how.predictor)
     identity = {
         "weights": digest(weights_file(weights, params)),
         "guide": digest(guide) if guide else None,
@@ -174,6 +184,6 @@ def draw_chunks(drawing: Drawing, folder: Path) -> list[Path]:
 def join_chunks(path: Path, chunks: Sequence[Path], drawing: Drawing) -> None:
     """Write the chunks as one array, uint8 `[count, size, size, 3]`, with one of them in memory at a time."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        write_npy_header(file, drawing.config.count, drawing.model.shape[1])
+        write_npy_header(file, drawing.config.count, drawing.model.size)
         for chunk in chunks:
             file.write(np.load(chunk).data)

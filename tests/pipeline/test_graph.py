@@ -14,16 +14,19 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PLUMBING = ("stages.kit.", "ddpm.config")
 """What can't change an output, and is no dependency."""
 CODE = ("ddpm/", "stages/")
+CARRIED = {"ddpm.networks.autoencoder": "data/latents"}
+"""Code whose digest lies in what a stage writes: who depends on that needn't depend on the code as well."""
 
 
 def code_of(stage: str) -> set[PurePath]:
     """The files of the modules that can change the outputs of a stage: all that it reaches but by plumbing alone."""
+    carried = {module for module, data in CARRIED.items() if data in STAGES[stage]["deps"]}
     reached: set[str] = set()
     open_ = {f"stages.{stage}.stage", f"stages.{stage}.__main__"}
     while open_:
         reached |= open_
         imported = set().union(*map(imports_of, open_))
-        open_ = {module for module in imported if not module.startswith(PLUMBING)} - reached
+        open_ = {module for module in imported if not module.startswith(PLUMBING)} - reached - carried
     return {file_of(module) for module in reached}
 
 
@@ -75,7 +78,7 @@ def test_no_parameter_escapes_the_run_cache(stage: str) -> None:
 
 
 def test_the_pipeline_is_read_in_one_sitting() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 320
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("folder", ["ddpm", "stages", "tools", "tests", "docs", "benchmarks"])
