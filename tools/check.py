@@ -81,10 +81,9 @@ def require_network(params: Params) -> None:
         autoencoder = params.section(AutoencoderConfig, *place, "autoencoder", "network")
         with naming(".".join([*place, "autoencoder.network"])):
             size = autoencoder.latent_shape(size)[1]
-        require_unclipped(
-            sampling(own_of(params), "sample", **asdict(params.section(SampleConfig, "sample"))).predictor
-        )
-        require_unclipped(sampling(own_of(params), "interpolate").predictor)
+        own, sample = own_of(params), asdict(params.section(SampleConfig, "sample"))
+        for how in (sampling(own, "sample", **sample), sampling(own, "interpolate")):
+            require_unclipped(how.predictor)
     with naming(".".join([*place, "network"])):
         params.section(UNetConfig, *place, "network").ladder(size)
 

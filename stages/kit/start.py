@@ -37,7 +37,9 @@ def start(stage: str, *, shared: bool = False) -> None:
     """Run `main` of `stages.<stage>.stage` with the command line; a `shared` stage may run as several processes."""
     if not {"-h", "--help"} & set(sys.argv):
         try:
-            set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
+            params = read_params()
+            params.model()  # refused before anything is downloaded
+            set_arithmetic(params.section(RuntimeConfig, "runtime"))
             if stage in CHECKED and by_dvc() and not in_group():
                 check()
             if shared:
