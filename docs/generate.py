@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from stages.fetch.stage import KINDS
-from stages.kit.params import Top, read_params
-from tools.check import MODEL, SECTIONS
+from stages.kit.params import ModelEntry, Top, read_params
+from tools.check import AUTOENCODER, MODEL, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
@@ -36,8 +36,14 @@ def parameters() -> str:
     for kind, (config, _) in KINDS.items():
         entries = {name: entry for name, entry in params.mapping("sources").items() if entry["kind"] == kind}
         pages.append(table(f"`sources.<name>` of kind `{kind}`", config, entries, said, "sources.{}."))
+    models = params.mapping("models")
+    pages.append(table("`models.<name>`", ModelEntry, models, said, "models.{}."))
+    for part, config in AUTOENCODER.items():
+        entries = {name: model["autoencoder"][part] for name, model in models.items() if model["autoencoder"]}
+        name = f"autoencoder.{part}"
+        pages.append(table(f"`models.<name>.{name}`", config, entries, said, f"models.{{}}.{name}."))
     for part, config in MODEL.items():
-        entries = {name: model[part] for name, model in params.mapping("models").items()}
+        entries = {name: model[part] for name, model in models.items()}
         pages.append(table(f"`models.<name>.{part}`", config, entries, said, f"models.{{}}.{part}."))
     for name, config in SECTIONS.items():
         pages.append(table(f"`{name}`", config, {"default": params.mapping(name)}, said, f"{name}."))

@@ -33,6 +33,8 @@ from stages.shared.ranking import RankConfig
 
 MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
 """The class that reads each part of a model."""
+AUTOENCODER: Mapping[str, type] = {"network": AutoencoderConfig, "recipe": AutoencoderRecipe}
+"""And of its autoencoder, where it learns latents."""
 SECTIONS: Mapping[str, type] = {
     "extract": ExtractConfig,
     "diffusion": DiffusionConfig,
