@@ -8,6 +8,7 @@ one position of the first convolution: it costs a fraction of what pixels cost, 
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
@@ -192,7 +193,7 @@ class Codec:
         return self.autoencoder.decode(latents * self.scale + self.mean)
 
 
-def channel_statistics(means: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `[C]` of each channel of latents `[N, 2, C, h, w]`, summed in float64."""
-    wide = means.transpose(0, 2).flatten(1).double()
-    return wide.mean(1).float(), wide.std(1, correction=0).float()
+def channel_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation `[C]` of each channel of `latents` `[N, 2, C, h, w]`, of which no copy is made."""
+    variance, mean = torch.var_mean(latents, dim=(0, 1, 3, 4), correction=0)
+    return mean, variance.sqrt()

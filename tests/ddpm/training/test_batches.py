@@ -117,3 +117,9 @@ def test_every_timestep_is_drawn_as_often_as_its_law_says() -> None:
     t = torch.cat([drawn.micro_batch(step, range(200)).t for step in range(10)])
     for share, chance in zip(np.bincount(t, minlength=4) / 2000, timestep_law(recipe, schedule), strict=True):
         assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 2000) ** 0.5)
+
+
+def test_time_steps_of_a_shifted_schedule_are_those_of_the_schedule() -> None:
+    shifted = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02), -1.9617)
+    recipe = batches(timesteps="log_normal").recipe
+    assert timestep_law(recipe, shifted) == pytest.approx(timestep_law(recipe, SCHEDULE), abs=1e-9)
