@@ -50,7 +50,7 @@ def test_what_does_not_fit_together_is_refused(changes: dict, message: str, writ
 def test_a_size_is_refused_by_the_first_stage(write_params: WriteParams) -> None:
     """Before anything is downloaded."""
     write_params({"model": "tiny_64"})
-    with pytest.raises(ConfigError, match="add -S extract.size=64"):
+    with pytest.raises(ConfigError, match=r"add -S extract\.size=64"):
         read_params().model()
     done = subprocess.run(
         [

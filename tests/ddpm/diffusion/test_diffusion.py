@@ -53,7 +53,7 @@ def test_the_cosine_schedule_is_diffusers() -> None:
 
 @pytest.mark.parametrize("law", ["linear", "cosine"])
 def test_means_of_a_larger_image_are_as_noisy_as_pixels(law: str) -> None:
-    """The mean of 2 x 2 pixels keeps a signal that they share and has half the noise: the ratio of 24 px, at every t."""
+    """The mean of 2 x 2 pixels keeps a signal that they share and has half the noise: the ratio of 24 px."""
     config = DiffusionConfig(**{**LINEAR, "schedule": law})
     small, large = NoiseSchedule(config), NoiseSchedule(config, log_snr_shift=2 * math.log(24 / 48))
     ratio = (large.alpha_bar / (1 - large.alpha_bar)).numpy() * 4

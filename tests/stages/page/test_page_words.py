@@ -141,11 +141,12 @@ def test_latents_are_told_where_the_model_learns_them(build, tmp_path):
     likelihood = {"absent": "the bound holds for latents", "simple_loss": estimate(0.2, 500)}
     details = {"autoencode": autoencode, "likelihood": likelihood}
     text = (build(details, {"model": "latent"}) / "page.md").read_text()
-    assert "The network learns latents (Rombach et al. 2022): 4 × 12 × 12 values" in text
+    times = "\N{MULTIPLICATION SIGN}"
+    assert f"The network learns latents (Rombach et al. 2022): 4 {times} 12 {times} 12 values" in text
     assert "ratio of 27.5 [27.4, 27.6] dB" in text
     assert "Half of them, decoded, have a KID of 0.080" in text
     assert "Beware: channel 2 is dead" in text
     assert "There are no bits per dimension: the bound holds for latents." in text
-    assert "attends to all positions at 6 × 6" in text
+    assert "attends to all positions at 6 \N{MULTIPLICATION SIGN} 6" in text
     assert "√576" in text
     assert (tmp_path / "reports" / "figures" / "reconstructions.webp").exists()
