@@ -63,7 +63,7 @@ def test_means_of_a_larger_image_are_as_noisy_as_pixels(law: str) -> None:
     noisy = q_sample(large, torch.ones_like(eps), torch.full((400,), 500), eps)
     means = torch.nn.functional.avg_pool2d(noisy, 2)
     assert float(means.mean() / means.std()) ** 2 == pytest.approx(
-        float(small.alpha_bar[500] / (1 - small.alpha_bar[500])), rel=0.02
+        float(small.alpha_bar[500] / (1 - small.alpha_bar[500])), rel=0.05
     )
 
 

@@ -125,7 +125,7 @@ def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, 
 
 
 def test_latents_are_told_where_the_model_learns_them(build, tmp_path):
-    assert "autoencoder" not in (build() / "page.md").read_text()
+    assert "learns latents" not in (build() / "page.md").read_text()
     floor = {"decoded": estimate(0.08, 250), "real": estimate(0.01, 250)}
     autoencode = {
         "shape": [4, 12, 12],
