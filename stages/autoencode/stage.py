@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,7 @@ def prepare(params: Params, images: Path) -> Job:
     return Job("autoencode", top.model, name, network, trainer, described, identity, runtime)
 
 
-def encode(job: Job, state: TrainState, latents: Path) -> tuple[Codec, dict[str, object]]:
+def encode(job: Job, state: TrainState, latents: Path) -> tuple[Codec, dict[str, Any]]:
     """Write the averaged weights and the normalised latents of all training images into LATENTS.
 
     Returns:
