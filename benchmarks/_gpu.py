@@ -56,7 +56,7 @@ def train(device: str, model: str, precision: str, fast_norms: bool, compiled: b
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
     images = np.random.default_rng(0).integers(0, 256, (1000, size, size, 3), np.uint8)
     batches = Batches(images, None, 0, schedule, recipe, flip=True, seed=0, device=place)
-    trainer = Trainer(batches, schedule, recipe, config, seed=0, epochs=10_000)
+    trainer = Trainer(batches, schedule, config, seed=0, epochs=10_000)
     network = initial_network(network_of(params, model, fast_norms))
     state = TrainState(network, recipe, place, compiled=compiled)
     steps = trainer.fit(state)

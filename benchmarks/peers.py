@@ -141,7 +141,7 @@ def ours(
     torch.manual_seed(word(0, "weights"))
     state = TrainState(initial_network(UNet(shape, images.shape[1])), learnt, CPU)
     batches = Batches(images, None, 1, schedule, learnt, flip=config.flip, seed=0, device=CPU)
-    trainer = Trainer(batches, schedule, learnt, config, seed=0, epochs=epochs)
+    trainer = Trainer(batches, schedule, config, seed=0, epochs=epochs)
     with contextlib.suppress(Stopped):
         for _ in trainer.fit(state):
             clock.tick()

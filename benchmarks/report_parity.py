@@ -50,7 +50,7 @@ def main() -> None:
     config = replace(params.section(TrainConfig, "train"), precision="float32")
     images = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 3), np.uint8)
     batches = Batches(images, None, 0, schedule, recipe, flip=False, seed=0, device=CPU)
-    trainer = Trainer(batches, schedule, recipe, config, seed=0, epochs=EPOCHS)
+    trainer = Trainer(batches, schedule, config, seed=0, epochs=EPOCHS)
     state = TrainState(UNet(network, 48), recipe, CPU)
     theirs = importlib.import_module("Diffusion.Model").UNet(1000, CHANNELS, [1, 2, 3, 4], [2], 2, 0.0)
     pairs = paired(state.model, theirs)

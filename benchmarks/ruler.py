@@ -74,7 +74,7 @@ class Change:
         """A run that ends after `steps`; its learning rate follows from how many there are."""
         images = np.resize(self.images, (steps * self.recipe.batch_images, *self.images.shape[1:]))
         batches = Batches(images, None, 0, self.schedule, self.recipe, flip=self.config.flip, seed=seed, device=CPU)
-        trainer = Trainer(batches, self.schedule, self.recipe, self.config, seed=seed, epochs=1)
+        trainer = Trainer(batches, self.schedule, self.config, seed=seed, epochs=1)
         torch.manual_seed(word(seed, "weights"))
         return trainer, TrainState(initial_network(UNet(self.network, images.shape[1])), self.recipe, CPU)
 

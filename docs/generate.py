@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from stages.fetch.stage import KINDS
 from stages.kit.params import ModelEntry, Top, read_params
-from tools.check import MODEL, SECTIONS
+from tools.check import AUTOENCODER, MODEL, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
@@ -43,6 +43,10 @@ def parameters() -> str:
             entries = {name: model[part] for name, model in models.items() if model["kind"] == kind}
             title = f"`models.<name>.{part}` of kind `{kind}`"
             pages.append(table(title, config, entries, said, f"models.{{}}.{part}."))
+    for part, config in AUTOENCODER.items():
+        entries = {name: model["autoencoder"][part] for name, model in models.items() if model["autoencoder"]}
+        name = f"autoencoder.{part}"
+        pages.append(table(f"`models.<name>.{name}`", config, entries, said, f"models.{{}}.{name}."))
     for name, config in SECTIONS.items():
         pages.append(table(f"`{name}`", config, {"default": params.mapping(name)}, said, f"{name}."))
     return "\n".join(pages)

@@ -70,6 +70,7 @@ PATH = {
 REAL_PATH = {**PATH, "reconstruction": {"lpips": MEAN, "rmse": MEAN}}
 DETAILS = {
     "extract": {"train": SPLIT | REPEATED, "val": SPLIT, "near_rms": 8.0},
+    "autoencode": {"absent": "the model learns pixels"},
     "train": {
         "images": 4000,
         "steps": 2500,
@@ -179,7 +180,8 @@ def build_page(folder, details=None, quality=None):
         (folder / "details" / f"{stage}.json").write_text(json.dumps(values))
     (folder / "loss.csv").write_text("epoch,step,loss,learning_rate\n5,1250,0.2,0.001\n10,2500,0.1,0.0001\n")
     (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
-    (folder / "model").mkdir(exist_ok=True)
+    for name in ("model", "latents"):
+        (folder / name).mkdir(exist_ok=True)
     (folder / "model" / "ema.safetensors").write_bytes(WEIGHTS)
     (folder / "gan").mkdir(exist_ok=True)
     (folder / "gan_loss.csv").write_text("epoch,step,critic_loss,generator_loss,steep_real,steep_fake\n")
@@ -190,6 +192,7 @@ def build_page(folder, details=None, quality=None):
         figures=folder / "figures",
         losses=folder / "loss.csv",
         gan_losses=folder / "gan_loss.csv",
+        latents=folder / "latents",
         model=folder / "model",
         gan=folder / "gan",
         images=folder / "images",

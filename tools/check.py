@@ -12,9 +12,11 @@ import numpy as np
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.evaluation.likelihood import VariationalBound
+from ddpm.networks.autoencoder import AutoencoderConfig
 from ddpm.networks.gan import GanConfig
 from ddpm.networks.unet import UNetConfig
 from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.autoencoder import AutoencoderRecipe
 from ddpm.training.gan import GanRecipe
 from ddpm.training.recipe import Recipe, TrainConfig
 from stages.evaluate.stage import EvaluateConfig
@@ -23,13 +25,13 @@ from stages.interpolate.methods import METHODS, InterpolateConfig, way
 from stages.kit.command import run
 from stages.kit.enough import fewest, require_enough
 from stages.kit.inception import inception_checked
-from stages.kit.params import Params, read_params
+from stages.kit.params import Params, naming, read_params
 from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
 from stages.shared.gan import GanSampling, require_no_sampler
 from stages.shared.images import image_set
-from stages.shared.model import ModelSampling, SampleConfig, sampling
+from stages.shared.model import ModelSampling, SampleConfig, require_unclipped, sampling
 from stages.shared.ranking import RankConfig
 
 MODEL: Mapping[str, Mapping[str, type]] = {
@@ -37,6 +39,8 @@ MODEL: Mapping[str, Mapping[str, type]] = {
     "gan": {"network": GanConfig, "recipe": GanRecipe, "sampling": GanSampling},
 }
 """The class that reads each part of a model, by its kind."""
+AUTOENCODER: Mapping[str, type] = {"network": AutoencoderConfig, "recipe": AutoencoderRecipe}
+"""And of its autoencoder, where it learns latents."""
 SECTIONS: Mapping[str, type] = {
     "extract": ExtractConfig,
     "diffusion": DiffusionConfig,
@@ -63,6 +67,7 @@ def main(*, images: Path | None = None) -> str:
     if kind == "gan":
         require_no_sampler("sample", asdict(sample))
     else:
+        require_network(params)
         require_steps(params)
         guide_file(sample, params, own_of(params))
     require_average(params)
@@ -76,6 +81,25 @@ def main(*, images: Path | None = None) -> str:
     return "params.yaml is as all stages want it"
 
 
+def require_network(params: Params) -> None:
+    """Fail where the network can't be made for the images, or their latents for it, or these would be clipped.
+
+    Raises:
+        ConfigError: naming the section.
+    """
+    entry, place, size = params.model(), ("models", params.top.model), params.section(ExtractConfig, "extract").size
+    if entry.space == "latents":
+        params.section(AutoencoderRecipe, *place, "autoencoder", "recipe")
+        autoencoder = params.section(AutoencoderConfig, *place, "autoencoder", "network")
+        with naming(".".join([*place, "autoencoder.network"])):
+            size = autoencoder.latent_shape(size)[1]
+        own, sample = own_of(params), asdict(params.section(SampleConfig, "sample"))
+        for how in (sampling(own, "sample", **sample), sampling(own, "interpolate")):
+            require_unclipped(how.predictor)
+    with naming(".".join([*place, "network"])):
+        params.section(UNetConfig, *place, "network").ladder(size)
+
+
 def own_of(params: Params) -> ModelSampling:
     """How the chosen model is sampled from."""
     return params.section(ModelSampling, "models", params.top.model, "sampling")
@@ -87,7 +111,8 @@ def require_steps(params: Params) -> None:
     Raises:
         ConfigError: naming the section.
     """
-    schedule, own = NoiseSchedule(params.section(DiffusionConfig, "diffusion")), own_of(params)
+    diffusion, own = params.section(DiffusionConfig, "diffusion"), own_of(params)
+    schedule = NoiseSchedule(diffusion, params.model().log_snr_shift)
     VariationalBound(schedule, own.variance)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"

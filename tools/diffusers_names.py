@@ -46,7 +46,7 @@ def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, An
 
     It sees what ours sees behind its first step: images of `size` / patch pixels and 3 patch^2 channels.
     """
-    attended = [resolution in network.attention for resolution in network.ladder(size)]
+    attended = network.attended(size)
     channels = 3 * network.patch**2
     return {
         **FIXED,

@@ -21,7 +21,7 @@ from stages.kit.errors import StageError
 from stages.kit.files import digest, write_text
 from stages.kit.params import read_params
 from stages.shared.formats import read_safetensors, write_safetensors
-from stages.shared.model import Model, ModelSampling, load_model, weights_file
+from stages.shared.model import Model, ModelSampling, load_model, settings_of, weights_file
 from tools.diffusers_names import scheduler_arguments, unet_arguments
 
 try:
@@ -57,6 +57,8 @@ def main(
     if folder.exists():
         raise StageError(f"{folder} exists; name another folder, or remove it")
     params = read_params()
+    if "latents" in settings_of(weights_file(weights, params, changes)):
+        raise StageError(f"{weights}: a model of latents, which DDPMPipeline doesn't decode, is not exported")
     model = load_model(weights, params, torch.device("cpu"), "float32", changes)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -83,6 +85,8 @@ def pipeline_of(model: Model, diffusion: DiffusionConfig) -> Any:
     theirs: Any = UNet2DModel(**unet_arguments(network.config, size, classes))
     theirs.load_state_dict(network.state_dict())
     arguments = scheduler_arguments(diffusion, model.denoiser.target, model.own)
+    if model.schedule.log_snr_shift:
+        arguments["trained_betas"] = model.schedule.beta.tolist()
     return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))
 
 

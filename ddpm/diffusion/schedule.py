@@ -51,12 +51,20 @@ class DiffusionConfig:
 
 
 class NoiseSchedule:
-    """Tables of a `DiffusionConfig`, float64 on the CPU, indexed by the 0-based t."""
+    """Tables of a `DiffusionConfig`, float64 on the CPU, indexed by the 0-based t.
 
-    def __init__(self, config: DiffusionConfig):
-        self.steps = config.steps
+    `log_snr_shift` is added to the logarithm of the signal-to-noise ratio at every t (Hoogeboom et al. 2023,
+    arXiv:2301.11093). The mean of k x k pixels has k^2 times their ratio, so that with 2 ln(48 / size) the means of an
+    image of `size` px are as noisy at t as the pixels of one of 48 px.
+    """
+
+    def __init__(self, config: DiffusionConfig, log_snr_shift: float = 0.0):
+        self.steps, self.log_snr_shift = config.steps, log_snr_shift
         self.beta = config.betas()  # [T]
         self.alpha_bar = torch.cumprod(1 - self.beta, dim=0)  # [T]
+        if log_snr_shift:
+            self.alpha_bar = torch.sigmoid(torch.logit(self.alpha_bar) + log_snr_shift)
+            self.beta = 1 - self.alpha_bar / torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
         self._rounded = torch.stack([self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()]).float()  # [2, T]
         self._on_device: dict[torch.device, Tensor] = {}
 

@@ -20,8 +20,9 @@ from ddpm.config import STRICT
 class UNetConfig:
     """The network's shape.
 
-    `attention` names the resolutions, in feature-map pixels, that get self-attention, in heads of `head_channels`; an
-    empty one is one head, as in Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
+    `attention` names the resolutions, in feature-map pixels, that get self-attention, or levels from the lowest one on,
+    which is -1, so that it suits images of any size. It has heads of `head_channels`; an empty one is one head, as in
+    Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
     network is told the class of an image; `training.initial` gives it its `initial` weights. `conventions` are torch's,
     those of Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`), or those that
     `diffusers` starts from: torch's, with the cosines of the time embedding before its sines.
@@ -61,10 +62,15 @@ class UNetConfig:
                 f"images of {size} px can't be halved through {levels} levels: use a multiple of {divisor}"
             )
         ladder = [size // self.patch // 2**level for level in range(levels)]
-        missing = set(self.attention) - set(ladder)
+        missing = set(self.attention) - set(ladder) - set(range(-levels, 0))
         if missing:
             raise ValueError(f"attention at {min(missing)} px, but the levels of a {size} px image are {ladder}")
         return ladder
+
+    def attended(self, size: int) -> list[bool]:
+        """Which of the levels for `size` x `size` images have self-attention; errors as `ladder`."""
+        ladder = self.ladder(size)
+        return [side in self.attention or i - len(ladder) in self.attention for i, side in enumerate(ladder)]
 
 
 def timestep_embedding(t: Tensor, dim: int, conventions: str = "torch") -> Tensor:
@@ -105,22 +111,23 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions around the time embedding, with a residual connection."""
+    """Two convolutions around the time embedding, if there is one, with a residual connection."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, groups: int):
+    def __init__(self, inputs: int, outputs: int, embedding: int | None, dropout: float, groups: int):
         super().__init__()
         self.norm1 = GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time_emb_proj = nn.Linear(embedding, outputs)
+        self.time_emb_proj = nn.Linear(embedding, outputs) if embedding else None
         self.norm2 = GroupNorm(groups, outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """`[B, inputs, H, W]` and `[B, E]` to `[B, outputs, H, W]`."""
         h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.time_emb_proj(F.silu(embedding))[:, :, None, None]
+        if self.time_emb_proj is not None and embedding is not None:
+            h = h + self.time_emb_proj(F.silu(embedding))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
@@ -232,14 +239,14 @@ class Bottom(Level):
 
 
 class UNet(nn.Module):
-    """The network for `size` x `size` images of so many `classes`, if it is a conditional one."""
+    """The network for `size` x `size` images of so many `classes`, if it is a conditional one, or for latents."""
 
-    def __init__(self, config: UNetConfig, size: int, classes: int = 0):
+    def __init__(self, config: UNetConfig, size: int, classes: int = 0, channels: int = 3):
         super().__init__()
         self.config = config
-        attended = [resolution in config.attention for resolution in config.ladder(size)]
+        attended = config.attended(size)
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        pixels, last = 3 * config.patch**2, len(widths) - 1
+        pixels, last = channels * config.patch**2, len(widths) - 1
 
         def resnet(inputs: int, outputs: int) -> ResnetBlock:
             return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout, config.groups)
@@ -272,7 +279,7 @@ class UNet(nn.Module):
             follow_tensorflow(self)
 
     def forward(self, xt: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """The output for x_t `[B, 3, size, size]` at t `[B]`, float32 whatever the autocast.
+        """The output for x_t `[B, channels, size, size]` at t `[B]`, float32 whatever the autocast.
 
         `label` `[B]` is each image's class, or the number of classes for none; without labels all have none.
         """

@@ -23,10 +23,10 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class Epochs:
-    """Batches of `batch_images` from `images`, uint8 `[N, H, W, 3]`, which may be memory-mapped.
+    """Batches of `batch_images` from `images`, which may be memory-mapped.
 
     Args:
-        images: the images.
+        images: uint8 `[N, H, W, 3]`, or latents, float32 `[N, 2, C, H, W]`: of each image and of its mirror image.
         batch_images: in a step.
         epoch_images: how many of the images an epoch shows.
         flip: mirror half of the images.
@@ -47,6 +47,14 @@ class Epochs:
         self.images, self.batch_images, self.epoch_images = images, batch_images, epoch_images
         self.flip, self.seed, self.device = flip, seed, device
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of an image or of its latents, `(C, H, W)`."""
+        if self.images.ndim == 5:
+            return self.images.shape[2:]
+        height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
     def indices(self, step: int) -> np.ndarray:
         """Which images `[batch_images]` a step sees: a slice of one endless row of shuffled epochs."""
         first = step * self.batch_images
@@ -54,10 +62,15 @@ class Epochs:
         return np.array([epoch_order(self.seed, epoch, len(self.images))[place] for epoch, place in places])
 
     def shown(self, indices: np.ndarray, chances: np.ndarray) -> Tensor:
-        """The images `[B, 3, H, W]` in [-1, 1] on the device, mirrored where a chance `[B]`, uniform, is below 1/2."""
-        mirrored = torch.from_numpy(chances < (0.5 if self.flip else 0))
+        """The images `[B, 3, H, W]` in [-1, 1] on the device, mirrored where a chance `[B]`, uniform, is below 1/2.
+
+        Or latents `[B, C, H, W]`. Those of a mirror image are not the mirrored ones: no network is equivariant so far.
+        """
+        mirrored = chances < (0.5 if self.flip else 0)
+        if self.images.ndim == 5:
+            return sent(torch.from_numpy(self.images[indices, mirrored.astype(np.int64)]), self.device)
         x0 = to_model_range(sent(torch.from_numpy(self.images[indices]), self.device))
-        return torch.where(sent(mirrored, self.device)[:, None, None, None], x0.flip(3), x0)
+        return torch.where(sent(torch.from_numpy(mirrored), self.device)[:, None, None, None], x0.flip(3), x0)
 
 
 def own_micro_batches(batch_images: int, micro_batch_images: int | None) -> list[range]:

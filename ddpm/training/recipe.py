@@ -1,7 +1,7 @@
 """What is learnt, how fast, and what is averaged: the numbers of a training run, as functions of its step."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -17,6 +17,39 @@ TimestepLaw = Literal["uniform", "log_normal"]
 RateSchedule = Literal["constant", "cosine", "report"]
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Pace(Protocol):
+    """What a training loop asks of a recipe, whatever is learnt."""
+
+    @property
+    def batch_images(self) -> int: ...  # noqa: D102
+    @property
+    def drop_last(self) -> bool: ...  # noqa: D102
+    @property
+    def optimizer(self) -> OptimizerName: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def rate_schedule(self) -> RateSchedule: ...  # noqa: D102
+    @property
+    def warmup_steps(self) -> int: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def adam_beta2(self) -> float: ...  # noqa: D102
+    @property
+    def ema_decays(self) -> tuple[float, ...]: ...  # noqa: D102
+
+
+def epoch_images(recipe: Pace, count: int) -> int:
+    """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""
+    return report.epoch_images(count, recipe.batch_images) if recipe.drop_last else count
+
+
+def total_steps(recipe: Pace, epochs: int, count: int) -> int:
+    """Steps in which `epochs` of `count` images are seen, at least one."""
+    return max(1, epochs * epoch_images(recipe, count) // recipe.batch_images)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,14 +93,6 @@ class Recipe:
                 "simple, or min_snr with a least weight of 0"
             )
 
-    def epoch_images(self, count: int) -> int:
-        """How many of `count` images an epoch shows; with `drop_last` only those that fill a batch."""
-        return report.epoch_images(count, self.batch_images) if self.drop_last else count
-
-    def total_steps(self, epochs: int, count: int) -> int:
-        """Steps in which `epochs` of `count` images are seen, at least one."""
-        return max(1, epochs * self.epoch_images(count) // self.batch_images)
-
     def loss_scale(self, pixels: int) -> float:
         """What the loss, a mean over a batch of images of so many values, is multiplied with before it is derived."""
         return report.loss_scale(self.batch_images, pixels) if self.loss == "sum_per_1000" else 1.0
@@ -86,20 +111,19 @@ class TrainConfig:
     precision: Precision
 
 
-def learning_rate_at(recipe: Recipe, step: int, epochs: int, count: int) -> float:
+def learning_rate_at(recipe: Pace, step: int, epochs: int, count: int) -> float:
     """The rate of `step` in a run of `epochs` over `count` images.
 
     After a linear warm-up it stays (`constant`) or follows half a cosine that ends at 0 (`cosine`). `report` changes
     with the epoch alone, see `report.rate`.
     """
     if recipe.rate_schedule == "report":
-        return recipe.learning_rate * report.rate(step * recipe.batch_images // recipe.epoch_images(count), epochs)
+        return recipe.learning_rate * report.rate(step * recipe.batch_images // epoch_images(recipe, count), epochs)
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     if recipe.rate_schedule == "constant":
         return recipe.learning_rate
-    total_steps = recipe.total_steps(epochs, count)
-    done = (step - recipe.warmup_steps) / max(1, total_steps - recipe.warmup_steps)
+    done = (step - recipe.warmup_steps) / max(1, total_steps(recipe, epochs, count) - recipe.warmup_steps)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 

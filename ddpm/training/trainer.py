@@ -1,30 +1,30 @@
-"""Training (Ho et al. algorithm 1): the step, and the state that a run can continue from.
+"""Training (Ho et al. algorithm 1): the loop, its state that a run can continue from, and the step of a denoiser.
 
 Everything random is a function of (seed, step), so the state holds no generator.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
-from ddpm.networks.unet import UNet
 from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
 from ddpm.training.averages import averages_of, move_averages
-from ddpm.training.batches import Batch, Batches
+from ddpm.training.batches import B, Batch, Batches, P, Stream
 from ddpm.training.diverged import WINDOW, DivergedError
 from ddpm.training.epochs import own_micro_batches
 from ddpm.training.optimizers import optimizers_of
-from ddpm.training.recipe import Recipe, TrainConfig, learning_rate_at
+from ddpm.training.recipe import Pace, Recipe, TrainConfig, epoch_images, learning_rate_at, total_steps
 
 DIVERGED = 10.0
 """How many times the loss of the first window is too much for a later one."""
@@ -45,7 +45,7 @@ class TrainState:
         compiled: let `torch.compile` make the network's kernels.
     """
 
-    def __init__(self, model: UNet, recipe: Recipe, device: torch.device, *, compiled: bool = False):
+    def __init__(self, model: nn.Module, recipe: Pace, device: torch.device, *, compiled: bool = False):
         self.model = placed(model, device)
         self.averages = averages_of(self.model, recipe.ema_decays)
         # Lists, because to walk through the modules at every step would take longer than to average.
@@ -116,42 +116,39 @@ class TrainState:
         self.step, self.losses = state["step"], state["losses"].tolist()
 
 
-class Trainer:
+class Loop(ABC, Generic[P, B]):
     """The steps of one run over `batches`. Of several processes each takes some `micro_batches`, places in the batch.
 
     Raises:
         ValueError: there is a process without a micro-batch, or an epoch without a batch.
     """
 
-    def __init__(
-        self, batches: Batches, schedule: NoiseSchedule, recipe: Recipe, config: TrainConfig, *, seed: int, epochs: int
-    ):
-        self.batches, self.schedule, self.recipe, self.config = batches, schedule, recipe, config
+    def __init__(self, batches: Stream[P, B], config: TrainConfig, *, seed: int, epochs: int):
+        self.batches, self.recipe, self.config = batches, batches.recipe, config
         self.seed, self.epochs, self.device = seed, epochs, batches.device
-        self.total_steps = recipe.total_steps(epochs, len(batches.images))
+        self.total_steps = total_steps(self.recipe, epochs, len(batches.images))
         set_float32_products(config.precision)
         self.precision = autocast_dtype(config.precision, self.device)
-        if not recipe.epoch_images(len(batches.images)):
-            raise ValueError(
-                f"batch_images = {recipe.batch_images} and drop_last leave nothing of {len(batches.images)} images"
-            )
-        self.micro_batches = own_micro_batches(recipe.batch_images, config.micro_batch_images)
+        batch = self.recipe.batch_images
+        if not epoch_images(self.recipe, len(batches.images)):
+            raise ValueError(f"batch_images = {batch} and drop_last leave nothing of {len(batches.images)} images")
+        self.micro_batches = own_micro_batches(batch, config.micro_batch_images)
 
     def learning_rate(self, step: int) -> float:
         """The rate of `step`."""
         return learning_rate_at(self.recipe, step, self.epochs, len(self.batches.images))
 
-    def losses(self, state: TrainState, batch: Batch) -> Tensor:
-        """The weighted loss of each image, `[B]`."""
-        recipe = self.recipe
-        denoiser = Denoiser(
-            state.network, self.schedule, recipe.target, recipe.weighting, recipe.weighting_limits, self.precision
-        )
-        return denoiser.losses(batch.x0, batch.t, batch.eps, batch.label)
+    @abstractmethod
+    def losses(self, state: TrainState, batch: B) -> Tensor:
+        """The loss of each image, `[B]`."""
 
-    def train_step(self, state: TrainState, batches: Sequence[Batch]) -> None:
+    def loss_scale(self) -> float:
+        """What the loss of a batch, a mean, is multiplied with before it is derived."""
+        return 1.0
+
+    def train_step(self, state: TrainState, batches: Sequence[B]) -> None:
         """One optimiser step with the micro-batches of this process."""
-        scale = self.recipe.loss_scale(batches[0].x0[0].numel())
+        scale = self.loss_scale()
         losses = []
         for places, batch in zip(self.micro_batches, batches, strict=True):
             torch.manual_seed(word(self.seed, "dropout", state.step, places.start))
@@ -178,3 +175,23 @@ class Trainer:
         for _ in steps:
             self.train_step(state, [next(stream) for _ in self.micro_batches])
             yield state
+
+
+class Trainer(Loop[Recipe, Batch]):
+    """The steps by which a denoiser learns to see through the noise of `schedule`."""
+
+    def __init__(self, batches: Batches, schedule: NoiseSchedule, config: TrainConfig, *, seed: int, epochs: int):
+        super().__init__(batches, config, seed=seed, epochs=epochs)
+        self.schedule = schedule
+
+    def losses(self, state: TrainState, batch: Batch) -> Tensor:
+        """The weighted loss of each image, `[B]`."""
+        recipe = self.recipe
+        denoiser = Denoiser(
+            state.network, self.schedule, recipe.target, recipe.weighting, recipe.weighting_limits, self.precision
+        )
+        return denoiser.losses(batch.x0, batch.t, batch.eps, batch.label)
+
+    def loss_scale(self) -> float:
+        """That of the recipe, for images of this size."""
+        return self.recipe.loss_scale(math.prod(self.batches.shape))

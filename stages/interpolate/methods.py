@@ -90,7 +90,7 @@ def between_latents(model: GanModel, config: InterpolateConfig) -> dict[str, Dra
 
 
 def between_images(model: Model, config: InterpolateConfig, images: Tensor) -> dict[str, Drawn]:
-    """Two methods, between `images` `[2 * pairs, C, H, W]`, which are taken in twos.
+    """Two methods, between the x_0 `images` `[2 * pairs, C, H, W]`, which are taken in twos.
 
     `ddim`: both images inverted to x_T, then along the great circle. `encode_<t>` (Ho et al. 2020, section 4.3): each
     with noise of its own up to t, which is the same in all frames, then along the straight line.
@@ -151,5 +151,5 @@ def decoded(
 
         for xt, numbers in zip(noises.flatten(0, 1).split(model.at_once), ids.split(model.at_once), strict=True):
             noise = ImageNoise(seed, "interpolate: steps", numbers.tolist(), model.shape, xt.device)
-            images.append(to_uint8(model.sample(how, xt, noise, on_step, start=start)))
+            images.append(model.pixels(model.sample(how, xt, noise, on_step, start=start)))
     return Drawn(noises, np.concatenate(images).reshape(pairs, frames, *images[0].shape[1:]))

@@ -25,7 +25,7 @@ from stages.kit.runtime import RuntimeConfig
 from stages.shared.absent import emptied
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
-from stages.shared.gan import folder_of, is_gan, load_gan
+from stages.shared.gan import GanModel, folder_of, is_gan, load_gan
 from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import Model, SampleConfig, load_model
 
@@ -47,6 +47,7 @@ def main(
     *,
     changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
     gan: Path | None = None,
+    latents: Path | None = None,
     backbone: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
@@ -56,6 +57,8 @@ def main(
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
     For a model of kind gan it is the folder GAN that is taken, if it is given, and each path once: it has no sampler.
+    A model of latents needs the folder LATENTS, which has the autoencoder.
+
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
     conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
     folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
@@ -66,8 +69,10 @@ def main(
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     weights, precision = folder_of(weights, gan, params), params.section(SampleConfig, "sample").precision
-    load = load_gan if is_gan(weights) else load_model
-    model = load(weights, params, device, precision)
+    if is_gan(weights):
+        model: Model | GanModel = load_gan(weights, params, device, precision)
+    else:
+        model = load_model(weights, params, device, precision, latents=latents)
     announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
@@ -77,7 +82,7 @@ def main(
     pictured: dict[str, Drawn] = {}
     if real:
         if isinstance(model, Model):
-            pictured = between_images(model, config, to_model_range(real.held_out).to(device))
+            pictured = between_images(model, config, model.encoded(to_model_range(real.held_out).to(device)))
         found = measure(real, noise, pictured)
         write_json(details, found if pictured else {**found, "real": {"absent": NO_ENCODER}})
         write_real(real, pictured, found["real"], samples / "interpolation_real", figures / "interpolation_real")

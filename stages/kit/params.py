@@ -79,9 +79,20 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelEntry:
-    """What every entry of `models` has beside its parts: stage `train` trains a diffusion model, stage `gan` a GAN."""
+    """What every entry of `models` has beside its parts: stage `train` trains a diffusion model, stage `gan` a GAN.
+
+    A model learns pixels, or the `latents` of an autoencoder, whose part is `autoencoder`. `image_size` is the only
+    `extract.size` that it is made for; `log_snr_shift` is added to the logarithm of the signal-to-noise ratio.
+    """
 
     kind: Literal["diffusion", "gan"]
+    space: Literal["pixels", "latents"]
+    image_size: Annotated[int, Field(ge=1)] | None
+    log_snr_shift: Annotated[float, Field(allow_inf_nan=False)]
+
+    def __post_init__(self) -> None:
+        if self.kind == "gan" and (self.space, self.log_snr_shift) != ("pixels", 0):
+            raise ValueError("kind = gan: makes pixels and has no noise, so space is pixels and log_snr_shift 0")
 
 
 class Params:
@@ -105,10 +116,20 @@ class Params:
         return parse(Source, common, f"{FILE}: sources.{self.top.data}")
 
     def model(self) -> ModelEntry:
-        """What the chosen model is beside its parts."""
+        """What the chosen model is beside its parts.
+
+        Raises:
+            ConfigError: also where it is made for images of another size, or lacks its autoencoder.
+        """
+        name = f"{FILE}: models.{self.top.model}"
         values = self.mapping("models", self.top.model)
-        entry = {key: values[key] for key in ModelEntry.__annotations__ if key in values}
-        return parse(ModelEntry, entry, f"{FILE}: models.{self.top.model}")
+        entry = parse(ModelEntry, {key: values[key] for key in ModelEntry.__annotations__ if key in values}, name)
+        size = self.mapping("extract").get("size")
+        if entry.image_size not in (None, size):
+            raise ConfigError(f"{name} is for images of {entry.image_size} px: add -S extract.size={entry.image_size}")
+        if (entry.space == "latents") != (values.get("autoencoder") is not None):
+            raise ConfigError(f"{name}.space = {entry.space}: latents, and they alone, have an autoencoder")
+        return entry
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
         """The mapping at `path` as it stands in the file.

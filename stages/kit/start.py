@@ -10,11 +10,9 @@ from ddpm.config import ConfigError
 from stages.kit.enough import by_dvc
 from stages.kit.errors import StageError, without_credentials
 from stages.kit.launch import in_group, launch
-from stages.kit.params import read_params
+from stages.kit.params import ModelEntry, read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
-CHECKED = {"train": "diffusion", "gan": "gan"}
-"""Stages that train a kind of model: they take long, so it is asked before whether later ones accept all parameters."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,12 +31,20 @@ def check() -> None:
         sys.exit(done.returncode)
 
 
+def takes_long(stage: str, entry: ModelEntry) -> bool:
+    """Whether `stage` trains for a model with this `entry`: before it is asked whether later stages accept all."""
+    trains = {"autoencode": entry.space == "latents", "train": entry.kind == "diffusion", "gan": entry.kind == "gan"}
+    return trains.get(stage, False)
+
+
 def start(stage: str, *, shared: bool = False) -> None:
     """Run `main` of `stages.<stage>.stage` with the command line; a `shared` stage may run as several processes."""
     if not {"-h", "--help"} & set(sys.argv):
         try:
-            set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
-            if by_dvc() and not in_group() and CHECKED.get(stage) == read_params().model().kind:
+            params = read_params()
+            entry = params.model()  # refused before anything is downloaded
+            set_arithmetic(params.section(RuntimeConfig, "runtime"))
+            if takes_long(stage, entry) and by_dvc() and not in_group():
                 check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])

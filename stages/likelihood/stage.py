@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,15 @@ from stages.shared.images import image_set, open_images, read_index, require_one
 from stages.shared.model import Model, load_model
 
 ABSENT = "a GAN gives no image a probability, and it knows no noise levels"
+"""Why a GAN has neither losses by noise level nor bits per dimension."""
 COLUMNS = (
     "first_step", "last_step", "log_snr", *(f"{name}{end}" for name in ("eps_error", "x0_error", "bits")
     for end in ("", "_low", "_high")), "n",
 )  # fmt: skip
+NO_BITS = (
+    "the bound holds for latents, which are no pixels of 256 levels: bits of a latent's value say nothing of an image"
+)
+"""Why a model of latents has no bits per dimension."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -46,21 +51,23 @@ class LikelihoodConfig:
     seed: NonNegativeInt
 
 
-def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: Path) -> str:
+def main(
+    weights: Path, *, images: Path, details: Path, levels: Path, figures: Path, latents: Path | None = None
+) -> str:
     """Evaluate the model in WEIGHTS on the held-out images in the folder IMAGES: bits per dimension and loss.
 
     DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss/noise_loss.svg` in the folder
     FIGURES shows. A GAN has neither, as it gives no image a probability.
     The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
-    steps and without guidance.
+    steps and without guidance. Of a model of latents, whose autoencoder is in the folder LATENTS, the losses are those
+    of latents, and there are no bits per dimension.
     """
     params, folder = read_params(), figures / "noise_loss"
     if params.model().kind == "gan":
         return nothing_to_do(ABSENT, details, [folder], {levels: COLUMNS})
     config, device = params.section(LikelihoodConfig, "likelihood"), setup(params)
-    model = load_model(weights, params, device, "float32")
+    model = load_model(weights, params, device, "float32", latents=latents)
     announce("likelihood", device, model.precision)
-    how = model.own
     val, val_index = image_set(images, "val")
     opened = open_images(val, val_index)
     require_one_preprocessing({weights: model.preprocessing, val_index: opened.preprocessing})
@@ -69,31 +76,53 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     order = numpy_stream(config.seed, "likelihood: images").permutation(len(opened.array))
     rows = np.sort(order[: config.images])
     labels = labels_of(val_index, model.classes)[rows] if model.classes else None
-    bound, runs = VariationalBound(model.schedule, how.variance), noise_levels(model.schedule, config.bins)
-    found, priors = [], []
-    with progress(len(rows) * len(runs) * config.draws, "eval", label="held-out images") as bar:
-        for start in range(0, len(rows), model.at_once):
-            ids = rows[start : start + model.at_once].tolist()
-            x0 = to_model_range(opened.array[ids]).to(device)
-            label = None if labels is None else torch.from_numpy(labels[start : start + model.at_once]).to(device)
-            denoise = denoiser(model, label, clip=how.clip, seen=bar.update)
-            generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
-            noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)
-            with torch.inference_mode():
-                found.append(measure(bound, denoise, x0, runs, config.draws, generators, noise))
-                priors.append(bound.prior(x0).cpu())
-    terms = Terms(*(torch.cat(batches) for batches in zip(*found, strict=True)))
-    bits = terms.nats / np.log(2) / np.prod(model.shape)
-    prior = torch.cat(priors) / np.log(2) / np.prod(model.shape)
-    measured = summary(terms, bits, prior, runs)
+    runs = noise_levels(model.schedule, config.bins)
+    terms, prior = evaluated(model, opened.array, rows, labels, runs, config, device)
+    bits = None if model.codec else Bits(*(each / np.log(2) / np.prod(model.shape) for each in (terms.nats, prior)))
+    measured = summary(terms, bits, runs)
     write_json(details, measured)
     by_level = level_table(model, terms, bits, runs)
     write_csv(levels, by_level)
     figure = emptied(folder) / "noise_loss.svg"
     save_figure(figure, level_figure(by_level))
-    total = measured["bits_per_dim"]["total"]
-    per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
-    return f"{per_dim} on {len(rows):,} held-out images, in {details}; see {figure}"
+    said = "no bits/dim, losses of latents"
+    if bits:
+        total = measured["bits_per_dim"]["total"]
+        said = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
+    return f"{said} on {len(rows):,} held-out images, in {details}; see {figure}"
+
+
+def evaluated(
+    model: Model,
+    images: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray | None,
+    runs: list[range],
+    config: LikelihoodConfig,
+    device: torch.device,
+) -> tuple[Terms, Tensor]:
+    """The terms of the bound for the images of these `rows`, and the bound's end L_T of each, `[len(rows)]`."""
+    bound = VariationalBound(model.schedule, model.own.variance)
+    found, priors = [], []
+    with progress(len(rows) * len(runs) * config.draws, "eval", label="held-out images") as bar:
+        for start in range(0, len(rows), model.at_once):
+            ids = rows[start : start + model.at_once].tolist()
+            x0 = model.encoded(to_model_range(images[ids]).to(device))
+            label = None if labels is None else torch.from_numpy(labels[start : start + model.at_once]).to(device)
+            denoise = denoiser(model, label, clip=model.own.clip, seen=bar.update)
+            generators = [numpy_stream(config.seed, "likelihood: t", i) for i in ids]
+            noise = ImageNoise(config.seed, "likelihood", ids, model.shape, device)
+            with torch.inference_mode():
+                found.append(measure(bound, denoise, x0, runs, config.draws, generators, noise))
+                priors.append(bound.prior(x0).cpu())
+    return Terms(*(torch.cat(batches) for batches in zip(*found, strict=True))), torch.cat(priors)
+
+
+class Bits(NamedTuple):
+    """Bits per dimension of each image, at each level `[B, levels]` and of the end of the forward process `[B]`."""
+
+    levels: Tensor
+    prior: Tensor
 
 
 def labels_of(index: Path, classes: list[str]) -> np.ndarray:
@@ -120,38 +149,41 @@ def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[
     return denoise
 
 
-def summary(terms: Terms, bits: Tensor, prior: Tensor, runs: list[range]) -> dict[str, Any]:
-    """Bits per dimension and where they arise, and equation (14) with t drawn uniformly."""
+def summary(terms: Terms, bits: Bits | None, runs: list[range]) -> dict[str, Any]:
+    """Bits per dimension and where they arise, or why there are none, and equation (14) with t drawn uniformly."""
     fractions = torch.tensor([len(run) for run in runs]) / sum(map(len, runs))
+    loss = {"simple_loss": asdict(mean(terms.eps_error @ fractions.double()))}
+    if bits is None:
+        return {"absent": NO_BITS, **loss}
     found: dict[str, Estimate] = {
-        "total": mean(prior + bits.sum(1)),
-        "prior": mean(prior),
-        "steps": mean(bits[:, 1:].sum(1)),
-        "decoder": mean(bits[:, 0]),
+        "total": mean(bits.prior + bits.levels.sum(1)),
+        "prior": mean(bits.prior),
+        "steps": mean(bits.levels[:, 1:].sum(1)),
+        "decoder": mean(bits.levels[:, 0]),
     }
-    return {
-        "bits_per_dim": {name: asdict(estimate) for name, estimate in found.items()},
-        "simple_loss": asdict(mean(terms.eps_error @ fractions.double())),
-    }
+    return {"bits_per_dim": {name: asdict(estimate) for name, estimate in found.items()}, **loss}
 
 
-def level_table(model: Model, terms: Terms, bits: Tensor, runs: list[range]) -> pd.DataFrame:
+def level_table(model: Model, terms: Terms, bits: Bits | None, runs: list[range]) -> pd.DataFrame:
     """A row for each run of steps: what the errors are there, means over images with their intervals."""
     rows = []
     for column, run in enumerate(runs):
         row: dict[str, float] = {"first_step": run.start, "last_step": run.stop - 1}
         row["log_snr"] = float(np.mean([2 * model.schedule.half_log_snr(t) for t in run]))
-        for name, values in {"eps_error": terms.eps_error, "x0_error": terms.x0_error, "bits": bits}.items():
+        measured = {"eps_error": terms.eps_error, "x0_error": terms.x0_error}
+        for name, values in {**measured, **({"bits": bits.levels} if bits else {})}.items():
             estimate = mean(values[:, column])
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         rows.append({name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()})
-    return pd.DataFrame(rows).assign(n=len(bits))
+    return pd.DataFrame(rows).assign(n=len(terms.nats))
 
 
 def level_figure(table: pd.DataFrame) -> Figure:
-    """Errors by noise level, and the bits that each level costs."""
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    errors, costs = figure.subplots(2, 1, sharex=True)
+    """Errors by noise level, and the bits that each level costs, where the table has them."""
+    panels = 2 if "bits" in table else 1
+    figure = Figure(figsize=(WIDTH, 4.6 if panels == 2 else 2.5), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(panels, 1, sharex=True))
+    errors = axes[0]
     ratio = np.exp(-table["log_snr"] / 2)
     for name, label, colour in (("eps_error", "of ε", SAMPLES), ("x0_error", "of x\N{SUBSCRIPT ZERO}", HELD_OUT)):
         errors.plot(ratio, table[name], "o-", color=colour, markersize=3, linewidth=1.2, label=label)
@@ -159,11 +191,12 @@ def level_figure(table: pd.DataFrame) -> Figure:
     errors.axhline(1, color=INK, linewidth=0.8)
     errors.set(yscale="log", ylabel="mean squared error", title="error of ε and of x\N{SUBSCRIPT ZERO}")
     errors.legend()
-    costs.bar(ratio, table["bits"], width=ratio * 0.4, color=SAMPLES)
-    costs.set(ylabel="bits per dimension", title="share in the bound")
-    for axis in (errors, costs):
+    if "bits" in table:
+        axes[1].bar(ratio, table["bits"], width=ratio * 0.4, color=SAMPLES)
+        axes[1].set(ylabel="bits per dimension", title="share in the bound")
+    for axis in axes:
         axis.set_xscale("log")
         axis.grid(axis="y", **GRID)
         axis.set_axisbelow(True)
-    costs.set_xlabel(f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
+    axes[-1].set_xlabel(f"noise / signal, from t = 0 to t = {table['last_step'].max()}")
     return figure

@@ -75,13 +75,17 @@ def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str,
                 yield from estimates(value, f"{name}.{key}".lstrip("."))
 
 
-def described(params: Params) -> dict[str, Any]:
-    """The parameters as the templates use them, and what follows from them without a run."""
+def described(params: Params, latents: Sequence[int] | None = None) -> dict[str, Any]:
+    """The parameters as the templates use them, and what follows from them without a run.
+
+    `latents` is the shape of what the model draws, where that isn't an image.
+    """
     top = params.top
     model, sample = params.mapping("models", top.model), params.mapping("sample")
-    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-    gan = model["kind"] == "gan"
-    dimensions = model["network"]["latent_channels"] if gan else 3 * params.mapping("extract")["size"] ** 2
+    schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"), params.model().log_snr_shift)
+    channels, side = latents[:2] if latents else (3, params.mapping("extract")["size"])
+    network, gan = model["network"], model["kind"] == "gan"
+    dimensions = network["latent_channels"] if gan else channels * side**2
     return {
         "page_title": f"A {KINDS[model['kind']]}, from data to samples",
         "params": params.values,
@@ -90,9 +94,17 @@ def described(params: Params) -> dict[str, Any]:
         "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
         "alpha_bar_end": schedule.at(schedule.steps - 1),
         "dimensions": dimensions,
+        "side": side,
+        "attended": [] if gan else attended(network, side),
         "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},
         "parameters": list(parameters(params)),
     }
+
+
+def attended(network: Mapping[str, Any], side: int) -> list[int]:
+    """The resolutions with self-attention, in feature-map pixels, of a network for `side` x `side` values."""
+    levels, first = len(network["multipliers"]), side // network["patch"]
+    return [each if each > 0 else first // 2 ** (levels + each) for each in network["attention"]]
 
 
 def parameters(params: Params) -> Iterator[tuple[str, str]]:

@@ -73,6 +73,15 @@ def found(drawn: Path, name: str) -> Path | None:
     return own / name if (own / name).exists() else None
 
 
+def publish_one(picture: Path, folder: Path) -> Figure:
+    """Publish the PNG file PICTURE, which not every run has, in `folder`."""
+    target = folder / f"{picture.stem}.webp"
+    with Image.open(picture) as opened:
+        opened.thumbnail((WIDEST, WIDEST))
+        write_picture(target, opened)
+    return figure_of(target)
+
+
 def publish_sheets(sheets: Mapping[str, Sheet], folder: Path) -> None:
     """Write each sheet as `<name>_sheet.webp` into `folder`."""
     for name, sheet in sheets.items():

@@ -12,7 +12,7 @@ from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
 from stages.page.curves import game_figure, loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
-from stages.page.publish import plot_of, publish, publish_sheets
+from stages.page.publish import plot_of, publish, publish_one, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
 from stages.shared.factors import FACTORS
@@ -21,7 +21,7 @@ from stages.shared.formats import write_json
 from stages.shared.images import image_set
 from stages.shared.ranking import REPORT_BEST_SIX
 
-STAGES = ("extract", "train", "gan", "interpolate", "rank", "evaluate", "likelihood")
+STAGES = ("extract", "autoencode", "train", "gan", "interpolate", "rank", "evaluate", "likelihood")
 """Those whose details are told."""
 SECTIONS = (
     ("", "What the report says, and what this run says of it"),
@@ -43,6 +43,7 @@ def main(
     figures: Path,
     losses: Path,
     gan_losses: Path,
+    latents: Path,
     model: Path,
     gan: Path,
     images: Path,
@@ -55,8 +56,8 @@ def main(
 
     The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the curve
     from the table LOSSES, or for a GAN from GAN_LOSSES, and QUALITY against time from a benchmark. What moves in the
-    page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of MODEL and of GAN are
-    named with their digests.
+    page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of LATENTS, MODEL and GAN
+    are named with their digests. LATENTS has a picture where there are latents.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
@@ -69,8 +70,11 @@ def main(
     for name, figure in {"loss": curve, "quality_time": quality_figure(benchmark)}.items():
         save_figure(published / f"{name}.svg", figure)
         shown[name] = plot_of(published / f"{name}.svg")
+    if not told["autoencode"].get("absent"):
+        shown["reconstructions"] = publish_one(latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
-    files = [train.array, val.array, *sorted(model.iterdir()), *sorted(gan.iterdir()), drawn.array]
+    weights = [file for made in (latents, model, gan) for file in sorted(made.iterdir())]
+    files = [train.array, val.array, *weights, drawn.array]
     facts = {
         **facts_of(params, told, benchmark),
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
@@ -88,7 +92,7 @@ def main(
 
 def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:
     """What follows from the parameters, from what the stages have `told`, and from the benchmark."""
-    run = described(params)
+    run = described(params, told["autoencode"].get("shape"))
     return {
         **told,
         **run,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ddpm.config import ConfigError
-from ddpm.images import to_uint8
 from ddpm.processes import from_first, rank_and_count
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
@@ -25,7 +24,16 @@ from stages.kit.processes import together
 from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
 from stages.shared.gan import GanModel
-from stages.shared.model import Model, ModelSampling, SampleConfig, Sampling, load_model, sampling, weights_file
+from stages.shared.model import (
+    Model,
+    ModelSampling,
+    SampleConfig,
+    Sampling,
+    load_model,
+    require_unclipped,
+    sampling,
+    weights_file,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Drawing:
         """The images of these numbers, uint8 `[len(ids), H, W, 3]`."""
         noise = ImageNoise(self.config.seed, "sample", ids, self.model.shape, self.device)
         label = torch.tensor(self.labels(ids), device=self.device) if self.model.classes else None
-        return to_uint8(self.model.sample(self.how, noise(), noise, on_step, label))
+        return self.model.pixels(self.model.sample(self.how, noise(), noise, on_step, label))
 
 
 def labels_of(config: SampleConfig, classes: Sequence[str], counts: Sequence[int], ids: Sequence[int]) -> list[int]:
@@ -105,19 +113,21 @@ class Draws(Protocol):
         """The images of these numbers, uint8 `[len(ids), H, W, 3]`; `on_step` is called with t, x_t and x_0."""
 
 
-def prepare(weights: Path, params: Params) -> Drawing:
-    """What the section `sample` asks for.
+def prepare(weights: Path, params: Params, latents: Path | None) -> Drawing:
+    """What the section `sample` asks for; of a model that draws latents the folder LATENTS has the autoencoder.
 
     Raises:
         ConfigError: it can't be, with this model.
     """
     device, config = setup(params), params.section(SampleConfig, "sample")
-    model = load_model(weights, params, device, config.precision)
+    model = load_model(weights, params, device, config.precision, latents=latents)
     guide = guide_file(config, params, model.own)
     if guide:
-        model = guided(model, load_model(guide, params, device, config.precision, asdict(model.own)), guide)
+        model = guided(model, load_model(guide, params, device, config.precision, asdict(model.own), latents), guide)
     how = sampling(model.own, "sample", **asdict(config))
     require_classes(config, model.classes, model.class_counts)
+    if model.codec:
+        require_unclipped(how.predictor)
     identity = {
         "guide": digest(guide) if guide else None,
         "sampling": asdict(how),
@@ -223,6 +233,6 @@ def draw_chunks(drawing: Draws, folder: Path) -> list[Path]:
 def join_chunks(path: Path, chunks: Sequence[Path], drawing: Draws) -> None:
     """Write the chunks as one array, uint8 `[count, size, size, 3]`, with one of them in memory at a time."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        write_npy_header(file, drawing.config.count, drawing.model.shape[1])
+        write_npy_header(file, drawing.config.count, drawing.model.size)
         for chunk in chunks:
             file.write(np.load(chunk).data)

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm.diffusion.process import q_sample
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.images import tile_grid, to_model_range, to_uint8
+from ddpm.images import tile_grid, to_model_range
 from ddpm.rng import normal, numpy_stream
 from stages.kit.device import announce
 from stages.kit.files import repository_root
@@ -48,16 +47,20 @@ def main(
     *,
     changes: Annotated[Mapping[str, Any], SampleConfig, "sample"],
     gan: Path | None = None,
+    latents: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
     figures: Path = Path(),
 ) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
-    For a model of kind gan it is the folder GAN that is drawn with, if it is given. `samples.npy` has a table beside
-    it. The first 64 are shown as `samples.png` in the folder FIGURES. There `processes/processes.png` shows the reverse
-    process and, given the folder IMAGES of real ones, the forward process above it. `reverse/reverse.safetensors` has
-    the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of x_0. A GAN has neither.
+    For a model of kind gan it is the folder GAN that is drawn with, if it is given. A model of latents needs the folder
+    LATENTS, which has the autoencoder.
+
+    `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There
+    `processes/processes.png` shows the reverse process and, given the folder IMAGES of real ones, the forward process
+    above it. `reverse/reverse.safetensors` has the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t
+    and estimates of x_0. A GAN has neither.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
     with distributed():
@@ -65,7 +68,7 @@ def main(
             # Inception's weights are for `evaluate`, which would refuse a wrong file only after hours of drawing.
             params = inception_checked(read_params({"sample": changes}))
             weights = folder_of(weights, gan, params)
-            drawing = prepare_gan(weights, params) if is_gan(weights) else prepare(weights, params)
+            drawing = prepare_gan(weights, params) if is_gan(weights) else prepare(weights, params, latents)
             real = first_images(images, {weights: drawing.model.preprocessing}) if images else None
         announce("sample", drawing.device, drawing.model.precision)
         root = repository_root() / ".cache" / "sample"
@@ -134,7 +137,7 @@ def processes_figure(seen: Seen, columns: Sequence[int], real: Shown | None, dra
     rows, names = list(reverse), ["$x_t$ of sample 0", "estimate of $x_0$"]
     groups, headings = [2], ["← reverse process: the network takes noise out, step by step"]
     if real:
-        rows = [*forward_rows(real, columns, drawing.model.schedule, drawing.config.seed), *rows]
+        rows = [*forward_rows(real, columns, drawing), *rows]
         kinds = real.categories if len(set(real.categories)) > 1 else ["training image"] * len(real.categories)
         plain = [kind.replace("$", r"\$") for kind in kinds]  # a folder's name is no formula
         names = [*(f"$x_t$ of a\n{kind}" for kind in plain), *names]
@@ -143,11 +146,13 @@ def processes_figure(seen: Seen, columns: Sequence[int], real: Shown | None, dra
     return strip_figure(np.stack(rows), labels, names, groups, headings)
 
 
-def forward_rows(real: Shown, steps: Sequence[int], schedule: NoiseSchedule, seed: int) -> np.ndarray:
+def forward_rows(real: Shown, steps: Sequence[int], drawing: Drawing) -> np.ndarray:
     """Real images and what becomes of each at `steps`, uint8 `[images, 1 + steps, H, W, 3]`."""
-    x0 = to_model_range(real.images)
-    eps = normal(numpy_stream(seed, "forward"), x0.shape)
-    noisy = [to_uint8(q_sample(schedule, x0, torch.full((len(x0),), t), eps)) for t in steps]
+    model, device = drawing.model, drawing.device
+    x0 = model.encoded(to_model_range(real.images).to(device))
+    eps = normal(numpy_stream(drawing.config.seed, "forward"), x0.shape).to(device)
+    ts = [torch.full((len(x0),), t, device=device) for t in steps]
+    noisy = [model.pixels(q_sample(model.schedule, x0, t, eps)) for t in ts]
     return np.stack([real.images, *noisy], axis=1)
 
 
@@ -167,7 +172,9 @@ def watch_some(drawing: Drawing, ids: Sequence[int], steps: set[int], seen_by: C
     def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
         seen_by(len(ids))
         if t in steps:
-            seen[t] = np.stack([to_uint8(xt), to_uint8(x0)])  # of Heun's two at one t the second has the better x_t
+            seen[t] = np.stack(
+                [drawing.model.pixels(xt), drawing.model.pixels(x0)]
+            )  # of Heun's two at one t the second has the better x_t
 
     drawn = drawing.images(ids, on_step)
     return {**seen, -1: np.stack([drawn, drawn])}

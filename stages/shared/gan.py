@@ -31,7 +31,7 @@ class GanModel:
     """The generator that `gan` wrote. The fields are those of `model.Model`."""
 
     generator: Generator
-    shape: tuple[int, int, int]
+    size: int
     preprocessing: str
     classes: list[str]
     class_counts: list[int]
@@ -92,7 +92,7 @@ def load_gan(weights: Path, params: Params, device: torch.device, precision: Pre
     set_float32_products(precision)
     return GanModel(
         generator=placed(generator, device).eval(),
-        shape=(3, settings["size"], settings["size"]),
+        size=settings["size"],
         preprocessing=settings["image_recipe"],
         classes=settings["classes"],
         class_counts=settings["class_counts"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -16,13 +17,16 @@ from torch import Tensor
 from ddpm.config import STRICT, ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
+from ddpm.images import to_uint8
+from ddpm.networks.autoencoder import Codec
+from ddpm.networks.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
+from stages.shared.codec import load_codec
 from stages.shared.formats import read_metadata, read_safetensors
 
 IMAGES_AT_ONCE = 64
@@ -144,17 +148,20 @@ class Model:
 
     `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
     `at_once` is how many images one pass of the network should have: another number rounds differently. `guide` is a
-    weaker denoiser that guides this one.
+    weaker denoiser that guides this one. `shape` is that of x_0: of an image of `size` px or, with a `codec`, of its
+    latents.
     """
 
     network: UNet
     denoiser: Denoiser
     shape: tuple[int, int, int]
+    size: int
     preprocessing: str
     classes: list[str]
     class_counts: list[int]
     at_once: int
     own: ModelSampling
+    codec: Codec | None = None
     guide: Denoiser | None = None
 
     @property
@@ -166,6 +173,20 @@ class Model:
     def precision(self) -> torch.dtype:
         """The number format of the network's convolutions and matrix products."""
         return self.denoiser.precision
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """x_0 `[B, *shape]` of `images` in [-1, 1] `[B, 3, size, size]`: they themselves, or their latents."""
+        if self.codec is None:
+            return images
+        with torch.inference_mode(), autocast(images.device, self.precision):
+            return torch.cat([self.codec.encode(part) for part in images.split(self.at_once)])
+
+    def pixels(self, x0: Tensor) -> np.ndarray:
+        """The images of x_0 `[B, *shape]`, uint8 `[B, size, size, 3]`."""
+        if self.codec is None:
+            return to_uint8(x0)
+        with torch.inference_mode(), autocast(x0.device, self.precision):
+            return to_uint8(torch.cat([self.codec.decode(part) for part in x0.split(self.at_once)]))
 
     def predictor(self, config: PredictorConfig, label: Tensor | None = None) -> Predict:
         """The denoiser as samplers see it, for the class `label` `[B]` where it knows classes."""
@@ -223,33 +244,58 @@ def settings_of(file: Path) -> dict[str, Any]:
     return settings
 
 
+def require_unclipped(predictor: PredictorConfig) -> None:
+    """Fail where latents would be kept in the range of pixels.
+
+    Raises:
+        ConfigError: naming the parameters.
+    """
+    if predictor.clip or predictor.threshold is not None:
+        raise ConfigError(
+            "params.yaml: the model draws latents, which aren't within [-1, 1]: sample.clip, and clip of the model's "
+            "sampling, must be false and sample.threshold empty"
+        )
+
+
 def load_model(
-    weights: Path, params: Params, device: torch.device, precision: Precision, changes: Mapping[str, Any] = NOTHING
+    weights: Path,
+    params: Params,
+    device: torch.device,
+    precision: Precision,
+    changes: Mapping[str, Any] = NOTHING,
+    latents: Path | None = None,
 ) -> Model:
     """Load the network in WEIGHTS, a file or a folder; all that describes it comes from there, not from `params.yaml`.
 
-    `changes` replace its own sampling settings, by name; see `own_sampling`.
+    `changes` replace its own sampling settings, by name; see `own_sampling`. The folder LATENTS has the autoencoder of
+    a model that draws latents.
 
     Raises:
-        ConfigError: no weights are there, or others than `train` writes.
+        ConfigError: no weights are there, or others than `train` writes, or the autoencoder of others.
     """
     file = weights_file(weights, params, changes)
     own = own_sampling(file, params, changes)
     tensors, settings = read_safetensors(file)
     shape = parse(UNetConfig, settings["network"], f"{file}: network")
-    network = UNet(shape, settings["size"], len(settings["classes"]))
+    encoded = settings.get("latents")
+    channels, side, _ = x0_shape = tuple(encoded["shape"]) if encoded else (3, settings["size"], settings["size"])
+    network = UNet(shape, side, len(settings["classes"]), channels)
     network.load_state_dict(tensors)
     network = placed(network, device).eval()
-    schedule = NoiseSchedule(parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion"))
+    schedule = NoiseSchedule(
+        parse(DiffusionConfig, settings["diffusion"], f"{file}: diffusion"), settings.get("log_snr_shift", 0.0)
+    )
     set_float32_products(precision)
     number_format = autocast_dtype(precision, device)
     return Model(
         network=network,
         denoiser=Denoiser(network, schedule, settings["recipe"]["target"], precision=number_format),
-        shape=(3, settings["size"], settings["size"]),
+        shape=x0_shape,
+        size=settings["size"],
         preprocessing=settings["image_recipe"],
         classes=settings["classes"],
         class_counts=settings.get("class_counts", []),
         at_once=params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE),
         own=own,
+        codec=load_codec(latents, encoded["autoencoder"], device) if encoded else None,
     )

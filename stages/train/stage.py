@@ -1,12 +1,10 @@
-"""Stage `train`: packed images to weights and a loss table."""
+"""Stage `train`: packed images or latents to weights and a loss table."""
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ddpm.config import ConfigError
@@ -18,33 +16,33 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import announce, setup
+from stages.kit.errors import StageError
 from stages.kit.files import digest
 from stages.kit.identity import TRAINING, code_digests, platform_of
 from stages.kit.launch import first_process
-from stages.kit.params import Params, naming, read_params
+from stages.kit.params import ModelEntry, Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
 from stages.shared.absent import nothing_to_do
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_labels
-from stages.shared.training import Job, epochs_seen, trained, write_weights
-
-ROWS = 100
-"""Rows of the loss table."""
-COLUMNS = ("epoch", "step", "loss", "learning_rate")
+from stages.shared.latents import latents_in
+from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
+from stages.shared.training import Job, trained, write_weights
 
 
-def main(*, images: Path, model: Path, details: Path, losses: Path) -> str:
+def main(*, images: Path, model: Path, details: Path, losses: Path, latents: Path | None = None) -> str:
     """Train on the training set in the folder IMAGES; write weights into the folder MODEL, DETAILS and LOSSES.
 
-    For a GAN there is nothing to do: stage `gan` trains it.
+    A model of `space: latents` learns those in the folder LATENTS, which `autoencode` has made of the same images. For
+    a GAN there is nothing to do: stage `gan` trains it.
     """
     params = read_params()
     if params.model().kind == "gan":
-        return nothing_to_do(f"models.{params.top.model} is a GAN", details, [model], {losses: COLUMNS})
+        return nothing_to_do(f"models.{params.top.model} is a GAN", details, [model], {losses: LOSS_COLUMNS})
     with distributed():
         with together():
-            trainer, job = prepare(params, *image_set(images, "train"))
+            trainer, job = prepare(params, *image_set(images, "train"), latents)
         announce("train", trainer.device, trainer.precision)
         with trained(job) as state, together():
             found = summary(state, trainer)
@@ -57,7 +55,7 @@ def main(*, images: Path, model: Path, details: Path, losses: Path) -> str:
     return f"{found['steps']:,} steps, weights in {model}, loss of the last tenth {loss:.4g}; see {losses}"
 
 
-def prepare(params: Params, images: Path, index: Path) -> tuple[Trainer, Job[TrainState]]:
+def prepare(params: Params, images: Path, index: Path, latents: Path | None) -> tuple[Trainer, Job[TrainState]]:
     """All that `params` ask for, with the network's initial weights.
 
     Raises:
@@ -70,17 +68,20 @@ def prepare(params: Params, images: Path, index: Path) -> tuple[Trainer, Job[Tra
     config = params.section(TrainConfig, "train")
     runtime = params.section(RuntimeConfig, "runtime")
     data, preprocessing = open_images(images, index)
+    entry = params.model()
+    encoded = open_latents(latents, len(data)) if entry.space == "latents" else None
     if shape.conditional and not recipe.label_dropout:
         name = f"params.yaml: models.{top.model}.recipe.label_dropout"
         raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")
     labels, classes = read_labels(index) if shape.conditional else (None, [])
-    schedule = NoiseSchedule(diffusion)
-    batches = Batches(data, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
+    schedule, learnt = NoiseSchedule(diffusion, entry.log_snr_shift), encoded.array if encoded else data
+    batches = Batches(learnt, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
     torch.manual_seed(word(top.seed, "weights"))
     with naming(f"models.{top.model}.network"):
-        network = initial_network(UNet(shape, data.shape[1], len(classes)))
+        channels, side, _ = batches.shape
+        network = initial_network(UNet(shape, side, len(classes), channels))
     with naming(f"models.{top.model}.recipe"):
-        trainer = Trainer(batches, schedule, recipe, config, seed=top.seed, epochs=top.epochs)
+        trainer = Trainer(batches, schedule, config, seed=top.seed, epochs=top.epochs)
     described = {
         "network": asdict(shape),
         "recipe": asdict(recipe),
@@ -91,45 +92,46 @@ def prepare(params: Params, images: Path, index: Path) -> tuple[Trainer, Job[Tra
         "image_recipe": preprocessing,  # the name that files of weights have for it
         "classes": classes,
         "class_counts": [] if labels is None else np.bincount(labels).tolist(),
+        **special(entry, batches, encoded),
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
-    digests = {"images": digest(images), "index": digest(index)}
+    digests = {"images": digest(images), "index": digest(index), **({"latents": encoded.digest} if encoded else {})}
     identity = {"data": digests, "settings": described, "code": code_digests(TRAINING), "platform": platform}
-    return trainer, Job(
-        stage="train",
-        start=partial(TrainState, network, recipe, device, compiled=runtime.compile),
-        trainer=trainer,
-        settings={**described, "epochs": top.epochs, "model": top.model},
-        identity=identity,
-        runtime=runtime,
-        remedy=f"lower models.{top.model}.recipe.learning_rate, now {recipe.learning_rate:g}",
-        # With a constant rate no step depends on the number of epochs.
-        lent_steps=trainer.total_steps if recipe.rate_schedule == "constant" else 0,
-    )
+    settings = {**described, "epochs": top.epochs, "model": top.model}
+    return trainer, loop_job("train", network, trainer, f"models.{top.model}.recipe", settings, identity, runtime)
 
 
-def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
-    """At most `ROWS` rows: the mean loss of equally long runs of steps, by what had been seen at their end."""
-    rows = []
-    for steps in np.array_split(np.arange(len(losses)), min(ROWS, len(losses))):
-        done = int(steps[-1]) + 1
-        rows.append(
-            {
-                "epoch": round(epochs_seen(trainer.batches, done), 4),
-                "step": done,
-                "loss": round(float(np.mean([losses[step] for step in steps])), 6),
-                "learning_rate": float(f"{trainer.learning_rate(done - 1):.6g}"),
-            }
-        )
-    return pd.DataFrame(rows)
+def special(entry: ModelEntry, batches: Batches, encoded: "EncodedImages | None") -> dict[str, Any]:
+    """What describes a model that learns latents or has a shifted schedule; nothing of others."""
+    found: dict[str, Any] = {}
+    if entry.log_snr_shift:
+        found["log_snr_shift"] = entry.log_snr_shift
+    if encoded:
+        found["latents"] = {"shape": list(batches.shape), "autoencoder": encoded.autoencoder}
+    return found
 
 
-def summary(state: TrainState, trainer: Trainer) -> dict[str, Any]:
-    """The metrics."""
-    last_tenth = state.losses[-max(1, trainer.total_steps // 10) :]
-    return {
-        "images": len(trainer.batches.images),
-        "steps": trainer.total_steps,
-        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},
-    }
+class EncodedImages(NamedTuple):
+    """Latents `[N, 2, C, h, w]`, read from disk where they are used, and the digests of both files."""
+
+    array: np.ndarray
+    autoencoder: str
+    digest: str
+
+
+def open_latents(folder: Path | None, images: int) -> EncodedImages:
+    """Open the latents in `folder`, of so many `images`.
+
+    Raises:
+        ConfigError: no folder is given.
+        StageError: they aren't there, or not of these images.
+    """
+    if folder is None:
+        raise ConfigError("the model learns latents: name their folder, as --latents data/latents")
+    array, autoencoder = latents_in(folder)
+    if not array.exists():
+        raise StageError(f"{array}: not there, but the model learns latents; `autoencode` writes it")
+    opened = np.load(array, mmap_mode="r")
+    if len(opened) != images:
+        raise StageError(f"{array} has latents of {len(opened)} images, not of {images}: run `autoencode` again")
+    return EncodedImages(opened, digest(autoencoder), digest(array))

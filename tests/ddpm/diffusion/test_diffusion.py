@@ -1,5 +1,6 @@
 """Schedule, forward process, posterior and denoiser against diffusers and closed forms."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -48,6 +49,22 @@ def test_the_cosine_schedule_is_diffusers() -> None:
     found = NoiseSchedule(DiffusionConfig(**{**LINEAR, "schedule": "cosine"}))
     oracle = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     assert torch.allclose(found.beta.float(), oracle.betas, rtol=1e-4)
+
+
+@pytest.mark.parametrize("law", ["linear", "cosine"])
+def test_means_of_a_larger_image_are_as_noisy_as_pixels(law: str) -> None:
+    """The mean of 2 x 2 pixels keeps a signal that they share and has half the noise: the ratio of 24 px."""
+    config = DiffusionConfig(**{**LINEAR, "schedule": law})
+    small, large = NoiseSchedule(config), NoiseSchedule(config, log_snr_shift=2 * math.log(24 / 48))
+    ratio = (large.alpha_bar / (1 - large.alpha_bar)).numpy() * 4
+    assert ratio == pytest.approx((small.alpha_bar / (1 - small.alpha_bar)).numpy(), rel=1e-9)
+    assert torch.allclose(torch.cumprod(1 - large.beta, 0), large.alpha_bar, rtol=1e-9)
+    eps = torch.randn(400, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    noisy = q_sample(large, torch.ones_like(eps), torch.full((400,), 500), eps)
+    means = torch.nn.functional.avg_pool2d(noisy, 2)
+    assert float(means.mean() / means.std()) ** 2 == pytest.approx(
+        float(small.alpha_bar[500] / (1 - small.alpha_bar[500])), rel=0.05
+    )
 
 
 def test_single_steps_add_up_to_the_closed_form() -> None:

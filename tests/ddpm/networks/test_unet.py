@@ -65,6 +65,15 @@ def test_output_and_gradients_are_diffusers(
         assert torch.allclose(ours.get_parameter(name).grad, parameter.grad, atol=1e-5), name
 
 
+def test_attention_is_counted_from_the_lowest_level() -> None:
+    """So that one configuration has the same levels with attention at every size."""
+    for size in (48, 64, 128):
+        assert config(multipliers=[1, 2, 2], attention=[-1], patch=2).attended(size) == [False, False, True]
+    assert config(multipliers=[1, 2, 2], attention=[12, -1], patch=2).attended(48) == [False, True, True]
+    with pytest.raises(ValueError, match="attention at -4 px, but the levels of a 48 px image are"):
+        config(multipliers=[1, 2, 2], attention=[-4], patch=2).ladder(48)
+
+
 def test_attention_is_torchs() -> None:
     q, k, v = 2 * torch.randn(3, 2, 9, 16)
     assert torch.allclose(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v), atol=1e-5)

@@ -9,7 +9,7 @@ from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.images import to_model_range
 from ddpm.training.batches import Batches, timestep_law
-from ddpm.training.recipe import Recipe
+from ddpm.training.recipe import Recipe, total_steps
 
 SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02))
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 8, 8, 3), np.uint8)
@@ -31,8 +31,8 @@ def test_the_rest_of_an_epoch_can_be_dropped() -> None:
     for epoch in range(2):
         seen = np.concatenate([dropping.indices(5 * epoch + step) for step in range(5)])
         assert len(set(seen)) == 20
-    assert dropping.recipe.total_steps(3, 22) == 15
-    assert batches().recipe.total_steps(3, 22) == 16
+    assert total_steps(dropping.recipe, 3, 22) == 15
+    assert total_steps(batches().recipe, 3, 22) == 16
 
 
 def test_a_part_is_a_slice_of_the_batch() -> None:
@@ -117,3 +117,9 @@ def test_every_timestep_is_drawn_as_often_as_its_law_says() -> None:
     t = torch.cat([drawn.micro_batch(step, range(200)).t for step in range(10)])
     for share, chance in zip(np.bincount(t, minlength=4) / 2000, timestep_law(recipe, schedule), strict=True):
         assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 2000) ** 0.5)
+
+
+def test_time_steps_of_a_shifted_schedule_are_those_of_the_schedule() -> None:
+    shifted = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_start=1e-4, beta_end=0.02), -1.9617)
+    recipe = batches(timesteps="log_normal").recipe
+    assert timestep_law(recipe, shifted) == pytest.approx(timestep_law(recipe, SCHEDULE), abs=1e-9)

@@ -56,7 +56,7 @@ def start(
     learnt = parse(Recipe, {**RECIPE, **recipe}, "recipe")
     shared = {"flip": True, "clip_norm": 1.0, "micro_batch_images": None, "precision": "float32", **(config or {})}
     batches = Batches(images, labels, 3, SCHEDULE, learnt, flip=bool(shared["flip"]), seed=0, device=CPU)
-    trainer = Trainer(batches, SCHEDULE, learnt, parse(TrainConfig, shared, "train"), seed=0, epochs=epochs)
+    trainer = Trainer(batches, SCHEDULE, parse(TrainConfig, shared, "train"), seed=0, epochs=epochs)
     torch.manual_seed(word(0, "weights"))
     shape = parse(UNetConfig, {**NETWORK, **(network or {})}, "network")
     return trainer, TrainState(initial_network(UNet(shape, images.shape[1], classes=3)), learnt, CPU)

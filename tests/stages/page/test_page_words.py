@@ -4,6 +4,7 @@ import re
 
 import pytest
 from page_inputs import DETAILS, QUALITY, REPEATED, SPLIT, distances, estimate, measured, placed
+from PIL import Image
 
 
 def test_words_follow_the_numbers(build):
@@ -129,3 +130,31 @@ def test_distances_are_compared_with_the_report_s_only_on_its_data(build, data, 
     assert words in text
     assert ("not comparable: other data (" in text) == (data != "lsun")
     assert "not measured with this model" in text, "a time of another model"
+
+
+def test_latents_are_told_where_the_model_learns_them(build, tmp_path):
+    assert "learns latents" not in (build() / "page.md").read_text()
+    floor = {"decoded": estimate(0.08, 250), "real": estimate(0.01, 250)}
+    autoencode = {
+        "shape": [4, 12, 12],
+        "held_out_images": 500,
+        "psnr": estimate(27.5, 500),
+        "lpips_alex": estimate(0.06, 500),
+        "kid": floor,
+        "channels": [],
+        "warnings": ["channel 2 is dead: KL 0.001 nats"],
+    }
+    (tmp_path / "latents").mkdir(exist_ok=True)
+    Image.new("RGBA", (90, 40)).save(tmp_path / "latents" / "reconstructions.png")
+    likelihood = {"absent": "the bound holds for latents", "simple_loss": estimate(0.2, 500)}
+    details = {"autoencode": autoencode, "likelihood": likelihood}
+    text = (build(details, {"model": "latent"}) / "page.md").read_text()
+    times = "\N{MULTIPLICATION SIGN}"
+    assert f"The network learns latents (Rombach et al. 2022): 4 {times} 12 {times} 12 values" in text
+    assert "ratio of 27.5 [27.4, 27.6] dB" in text
+    assert "Half of them, decoded, have a KID of 0.080" in text
+    assert "Beware: channel 2 is dead" in text
+    assert "There are no bits per dimension: the bound holds for latents." in text
+    assert "attends to all positions at 6 \N{MULTIPLICATION SIGN} 6" in text
+    assert "√576" in text
+    assert (tmp_path / "reports" / "figures" / "reconstructions.webp").exists()

@@ -195,7 +195,7 @@ def test_the_papers_model_takes_a_step_on_this_machine(tmp_path: Path, write_par
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
     images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), np.uint8)
     batches = Batches(images, None, 0, schedule, recipe, flip=True, seed=0, device=device)
-    trainer = Trainer(batches, schedule, recipe, params.section(TrainConfig, "train"), seed=0, epochs=1)
+    trainer = Trainer(batches, schedule, params.section(TrainConfig, "train"), seed=0, epochs=1)
     state = TrainState(network, recipe, device)
     [state] = trainer.fit(state)
     state.read_losses()

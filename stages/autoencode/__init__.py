@@ -1,0 +1,1 @@
+"""Stage `autoencode`: images to latents."""
