@@ -1,10 +1,12 @@
 """What the other stages wrote, told as one page for the browser and one for GitHub."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure as Curve
 
 from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
@@ -12,7 +14,7 @@ from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
 from stages.page.curves import game_figure, loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
-from stages.page.publish import plot_of, publish, publish_one, publish_sheets
+from stages.page.publish import Figure, plot_of, publish, publish_one, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
 from stages.shared.factors import FACTORS
@@ -63,15 +65,12 @@ def main(
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
     benchmark = json.loads(quality.read_text(encoding="utf-8"))
     published = reports / "figures"
-    shown = publish(figures, published)
-    curve = loss_figure(pd.read_csv(losses))
     if params.model().kind == "gan":
         told["train"], curve = told["gan"], game_figure(pd.read_csv(gan_losses))
-    for name, figure in {"loss": curve, "quality_time": quality_figure(benchmark)}.items():
-        save_figure(published / f"{name}.svg", figure)
-        shown[name] = plot_of(published / f"{name}.svg")
-    if not told["autoencode"].get("absent"):
-        shown["reconstructions"] = publish_one(latents / "reconstructions.png", published)
+    else:
+        curve = loss_figure(pd.read_csv(losses))
+    curves = {"loss": curve, "quality_time": quality_figure(benchmark)}
+    shown = published_figures(figures, curves, latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     weights = [file for made in (latents, model, gan) for file in sorted(made.iterdir())]
     files = [train.array, val.array, *weights, drawn.array]
@@ -88,6 +87,19 @@ def main(
     write_text(reports / "page.md", render("page.md", facts, escape=False))
     write_json(reports / "metrics.json", headline(told))
     return f"the page {page}, the same in {reports / 'page.md'}, and {reports / 'metrics.json'}"
+
+
+def published_figures(
+    drawn: Path, curves: Mapping[str, Curve], reconstructions: Path, folder: Path
+) -> dict[str, Figure]:
+    """All figures of the page, in `folder`: those that stages have DRAWN, the `curves`, and, if any, RECONSTRUCTIONS."""
+    shown = publish(drawn, folder)
+    for name, curve in curves.items():
+        save_figure(folder / f"{name}.svg", curve)
+        shown[name] = plot_of(folder / f"{name}.svg")
+    if reconstructions.exists():
+        shown["reconstructions"] = publish_one(reconstructions, folder)
+    return shown
 
 
 def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def test_numbers_come_with_n_and_interval(build):
 def test_parameters_are_those_of_the_run(build):
     text = (build(params={"sample.steps": 20}) / "page.md").read_text()
     assert "| `sample.steps` | `20` |" in text
-    assert "| `models.tiny.recipe.target` | `x0` |" in text
+    assert "| `models.tiny.recipe.target` | `v` |" in text
     assert "models.paper." not in text
     assert "runtime" not in text
 
