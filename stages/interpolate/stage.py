@@ -19,7 +19,7 @@ from ddpm.rng import numpy_stream
 from stages.interpolate.methods import Drawn, InterpolateConfig, between_images, between_latents, between_noises
 from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
-from stages.kit.params import read_params
+from stages.kit.params import Params, read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
 from stages.shared.absent import emptied
@@ -68,11 +68,8 @@ def main(
     figure = figures / "interpolation.png"
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
-    weights, precision = folder_of(weights, gan, params), params.section(SampleConfig, "sample").precision
-    if is_gan(weights):
-        model: Model | GanModel = load_gan(weights, params, device, precision)
-    else:
-        model = load_model(weights, params, device, precision, latents=latents)
+    weights = folder_of(weights, gan, params)
+    model = load(weights, latents, params, device)
     announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
@@ -94,6 +91,14 @@ def main(
         length = found["noise"][last]["length_over_end_distance"]["value"]
         said = f", those of {last} {length:.2f} times as long as straight ones"
     return f"paths by {len(noise)} methods in {samples}{said}; see {figure}"
+
+
+def load(weights: Path, latents: Path | None, params: Params, device: torch.device) -> Model | GanModel:
+    """The model in WEIGHTS, of whichever kind; of latents the folder LATENTS has the autoencoder."""
+    precision = params.section(SampleConfig, "sample").precision
+    if is_gan(weights):
+        return load_gan(weights, params, device, precision)
+    return load_model(weights, params, device, precision, latents=latents)
 
 
 def write_real(real: "Real", drawn: Mapping[str, Drawn], found: Mapping[str, Any], arrays: Path, figures: Path) -> None:

@@ -92,7 +92,7 @@ def main(
 def published_figures(
     drawn: Path, curves: Mapping[str, Curve], reconstructions: Path, folder: Path
 ) -> dict[str, Figure]:
-    """All figures of the page, in `folder`: those that stages have DRAWN, the `curves`, and, if any, RECONSTRUCTIONS."""
+    """All figures of the page, in `folder`: what stages have DRAWN, the `curves`, and RECONSTRUCTIONS, if any."""
     shown = publish(drawn, folder)
     for name, curve in curves.items():
         save_figure(folder / f"{name}.svg", curve)
