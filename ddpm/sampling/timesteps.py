@@ -4,6 +4,7 @@ A stride that starts lower ("leading" and "linspace" as other programs have them
 something else (Lin et al. 2024, arXiv:2305.08891, section 3.3).
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,7 +13,10 @@ import numpy as np
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import NoiseSchedule
 
-Spacing = Literal["trailing", "leading", "linspace", "logsnr"]
+MOST_NOISE = 80
+"""In units of the image's amplitude; of `logsnr_trailing`."""
+
+Spacing = Literal["trailing", "leading", "linspace", "logsnr", "logsnr_trailing"]
 
 
 def trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
@@ -37,11 +41,23 @@ def logsnr(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     return np.interp(-wanted, -known, np.arange(schedule.steps))
 
 
+def logsnr_trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
+    """Equal strides of log SNR, of which the last ends at t = 0, `[steps]`; the first stop is put at T - 1.
+
+    The strides begin where the noise is 80 times the image (Karras et al. 2022): above it there is next to nothing to
+    see, and the cosine schedule is long there. A number of steps that divides another takes some of its stops.
+    """
+    known = np.array([schedule.half_log_snr(t) for t in range(schedule.steps)])
+    wanted = np.linspace(max(known[-1], -math.log(MOST_NOISE)), known[0], steps + 1)[:-1]
+    return np.interp(-wanted, -known, np.arange(schedule.steps))
+
+
 SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], np.ndarray]] = {
     "trailing": trailing,
     "leading": leading,
     "linspace": linspace,
     "logsnr": logsnr,
+    "logsnr_trailing": logsnr_trailing,
 }
 
 
