@@ -1,4 +1,4 @@
-"""Processes that run the stage `train`, of a small network on a few drawn churches."""
+"""Processes that run the stage `train` or `tune`, of a small network on a few drawn churches."""
 
 import os
 import resource
@@ -32,10 +32,17 @@ SMALL = {
 }
 
 
-def arguments(out: Path) -> list[str]:
-    """Those of `python -m stages.train` in the folder of the images."""
-    written = {"model": "model", "details": "train.json", "losses": "loss.csv"}
-    return ["--images", ".", *(word for name, file in written.items() for word in (f"--{name}", str(out / file)))]
+def arguments(out: Path, stage: str = "train") -> list[str]:
+    """Those of `python -m stages.<stage>` in the folder of the images; `tune` takes the weights in `trained`."""
+    weights = ["trained/model"] if stage == "tune" else []
+    folder = "tuned" if stage == "tune" else "model"
+    written = {folder: folder, "details": f"{stage}.json", "losses": "loss.csv"}
+    return [
+        *weights,
+        "--images",
+        ".",
+        *(word for name, file in written.items() for word in (f"--{name}", str(out / file))),
+    ]
 
 
 def outputs(out: Path) -> dict[str, bytes]:
@@ -43,17 +50,19 @@ def outputs(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def _main(folder: Path, out: Path, environment: dict[str, str], stderr: Path, before: Callable[[], None]) -> None:
+def _main(
+    stage: str, folder: Path, out: Path, environment: dict[str, str], stderr: Path, before: Callable[[], None]
+) -> None:
     os.chdir(folder)
     os.environ.update(environment)
     with stderr.open("ab") as file:
         os.dup2(file.fileno(), 2)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ddpm", "stages")]:
-        del sys.modules[name]  # what the fork server has loaded beyond `python -m stages.train` counts as its code
+        del sys.modules[name]  # what the fork server has loaded beyond `python -m stages.{stage}` counts as its code
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     before()
-    sys.argv = ["train", *arguments(out)]
-    runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
+    sys.argv = [stage, *arguments(out, stage)]
+    runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 
 
 def nothing() -> None:
@@ -67,10 +76,10 @@ def allow_little_memory() -> None:
 
 
 class Trainers:
-    """Starts `python -m stages.train` in `folder`, forked from a process that has imported torch."""
+    """Starts `python -m stages.<stage>` in `folder`, forked from a process that has imported torch."""
 
-    def __init__(self, processes: ForkServerContext, folder: Path):
-        self.processes, self.folder = processes, folder
+    def __init__(self, processes: ForkServerContext, folder: Path, stage: str = "train"):
+        self.processes, self.folder, self.stage = processes, folder, stage
 
     def start(
         self, out: str = "out", *, root: str = ".", before: Callable[[], None] = nothing, **environment: str
@@ -79,7 +88,7 @@ class Trainers:
         environment["DVC_ROOT"] = str(self.folder / root)
         process = self.processes.Process(
             target=_main,
-            args=(self.folder, self.folder / out, environment, self.folder / f"{out}.err", before),
+            args=(self.stage, self.folder, self.folder / out, environment, self.folder / f"{out}.err", before),
         )
         process.start()
         return process
@@ -109,7 +118,7 @@ class Trainers:
     def wait_for_state(self, root: str = ".", since: float = 0.0) -> None:
         """Wait until one has saved its state after the moment `since`."""
         for _ in range(6000):
-            files = (self.folder / root / ".cache" / "train").glob("*/state.pt")
+            files = (self.folder / root / ".cache" / self.stage).glob("*/state.pt")
             if any(file.stat().st_mtime > since for file in files):
                 return
             time.sleep(0.01)
@@ -135,4 +144,6 @@ class Trainers:
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it had ended before"
-        return max((self.folder / ".cache" / "train").glob("*/state.pt"), key=lambda file: file.stat().st_mtime).parent
+        return max(
+            (self.folder / ".cache" / self.stage).glob("*/state.pt"), key=lambda file: file.stat().st_mtime
+        ).parent

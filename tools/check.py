@@ -15,6 +15,7 @@ from ddpm.evaluation.likelihood import VariationalBound
 from ddpm.networks.unet import UNetConfig
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.tuning.tuner import TuneConfig
 from stages.evaluate.stage import EvaluateConfig
 from stages.extract.stage import ExtractConfig
 from stages.interpolate.methods import METHODS, InterpolateConfig, way
@@ -26,8 +27,9 @@ from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
 from stages.shared.images import image_set
-from stages.shared.model import ModelSampling, SampleConfig, sampling
+from stages.shared.model import STOPS, ModelSampling, SampleConfig, require_stops, sampling
 from stages.shared.ranking import RankConfig
+from stages.tune.stage import own_sampling
 
 MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
 """The class that reads each part of a model."""
@@ -35,6 +37,7 @@ SECTIONS: Mapping[str, type] = {
     "extract": ExtractConfig,
     "diffusion": DiffusionConfig,
     "train": TrainConfig,
+    "tune": TuneConfig,
     "sample": SampleConfig,
     "interpolate": InterpolateConfig,
     "rank": RankConfig,
@@ -67,7 +70,7 @@ def main(*, images: Path | None = None) -> str:
 
 
 def own_of(params: Params) -> ModelSampling:
-    """How the chosen model is sampled from."""
+    """How the chosen model is sampled from, where it isn't tuned."""
     return params.section(ModelSampling, "models", params.top.model, "sampling")
 
 
@@ -79,6 +82,9 @@ def require_steps(params: Params) -> None:
     """
     schedule, own = NoiseSchedule(params.section(DiffusionConfig, "diffusion")), own_of(params)
     VariationalBound(schedule, own.variance)
+    tune, stops = params.section(TuneConfig, "tune"), []
+    if tune.objective != "none":
+        own, stops = own_sampling(tune, own), spaced_timesteps(schedule, tune.points, STOPS)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     ways = [("sample" if sample.steps else models, sampling(own, "sample", **asdict(sample)))]
@@ -87,7 +93,8 @@ def require_steps(params: Params) -> None:
         ways.append((models if name == "native" else "interpolate", way(own, interpolate, name)))
     for section, each in ways:
         try:
-            spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
+            timesteps = spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
+            require_stops(stops, timesteps, each.sampler)
         except ConfigError as error:
             raise ConfigError(f"params.yaml: {section}.{error}") from None
 

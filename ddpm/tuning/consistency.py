@@ -8,7 +8,8 @@ stands the image itself, so what holds there spreads upwards, stop by stop, unti
               / (alpha_bar_t std^2 + 1 - alpha_bar_t)
 
 where x_s has the noise of x_t, so that few stops draw too little contrast: of a std of 0.5, 0.43 with 16 stops that are
-equal in log SNR, and 0.495 with 256. Where a teacher's step of DDIM leads from x_t to x_s, the best f is that teacher's DDIM over all stops, image for image.
+equal in log SNR, and 0.495 with 256. Where a teacher's step of DDIM leads from x_t to x_s, the best f is that teacher's
+DDIM over all stops, image for image.
 """
 
 from collections.abc import Callable

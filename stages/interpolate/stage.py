@@ -25,7 +25,7 @@ from stages.kit.runtime import RuntimeConfig
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.images import image_set, open_images, require_one_preprocessing
-from stages.shared.model import SampleConfig, load_model
+from stages.shared.model import SampleConfig, load_model, tuned_or
 
 T = TypeVar("T", np.ndarray, Tensor)
 
@@ -43,6 +43,7 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
+    tuned: Path | None = None,
     backbone: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
@@ -51,6 +52,7 @@ def main(
 ) -> str:
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
+    If the folder TUNED has weights, the methods with the model's own sampler (`native`) take these.
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
     conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
     folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
@@ -59,12 +61,14 @@ def main(
     figure = figures / "interpolation.png"
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
-    model = load_model(weights, params, device, params.section(SampleConfig, "sample").precision)
+    precision = params.section(SampleConfig, "sample").precision
+    model = load_model(weights, params, device, precision)
+    native = load_model(tuned_or(weights, tuned), params, device, precision)
     announce("interpolate", device, model.precision)
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)
-    noise = between_noises(model, config, device)
+    noise = between_noises(model, native, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:

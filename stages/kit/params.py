@@ -23,6 +23,7 @@ MAPS = (
     "extract",
     "diffusion",
     "train",
+    "tune",
     "sample",
     "interpolate",
     "rank",

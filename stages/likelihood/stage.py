@@ -25,8 +25,8 @@ from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.formats import write_csv, write_json
-from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
-from stages.shared.model import Model, load_model
+from stages.shared.images import image_set, open_images, require_one_preprocessing
+from stages.shared.model import Model, labels_of, load_model
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -84,19 +84,6 @@ def main(weights: Path, *, images: Path, details: Path, levels: Path, figures: P
     total = measured["bits_per_dim"]["total"]
     per_dim = f"{total['value']:.3f} bits/dim ({total['low']:.3f} to {total['high']:.3f})"
     return f"{per_dim} on {len(rows):,} held-out images, in {details}; see {figure}"
-
-
-def labels_of(index: Path, classes: list[str]) -> np.ndarray:
-    """The number among `classes` of each image's category, `[N]`.
-
-    Raises:
-        StageError: one is none of them.
-    """
-    categories = read_index(index)["category"]
-    unknown = sorted(set(categories) - set(classes))
-    if unknown:
-        raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")
-    return categories.map(classes.index).to_numpy(np.int64)
 
 
 def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[int], object]) -> Denoise:

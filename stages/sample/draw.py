@@ -24,7 +24,7 @@ from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
 from stages.shared.formats import write_npy, write_npy_header
-from stages.shared.model import Model, SampleConfig, Sampling, load_model, sampling, weights_file
+from stages.shared.model import Model, SampleConfig, Sampling, load_model, require_stops, sampling, weights_file
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def prepare(weights: Path, params: Params) -> Drawing:
         "platform": {**platform_of(device), "precision": [config.precision, str(model.precision)]},
     }
     timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
+    require_stops(model.stops, timesteps, how.sampler)
     return Drawing(model, how, config, device, timesteps, identity)
 
 

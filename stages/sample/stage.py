@@ -26,7 +26,7 @@ from stages.sample.draw import Drawing, draw_chunks, join_chunks, prepare
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
-from stages.shared.model import SampleConfig
+from stages.shared.model import SampleConfig, tuned_or
 
 GRID = 64
 """Images in the grid of samples."""
@@ -44,18 +44,21 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], SampleConfig, "sample"],
+    tuned: Path | None = None,
     images: Path | None = None,
     samples: Path = Path(),
     figures: Path = Path(),
 ) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
+    If the folder TUNED has weights, these are taken.
     `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There
     `processes.png` shows the reverse process and, given the folder IMAGES of real ones, the forward process above it.
     `reverse.safetensors` has the trajectory of a few images, uint8 [2, images, frames, H, W, 3], x_t and estimates of
     x_0.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
+    weights = tuned_or(weights, tuned)
     with distributed():
         with together():
             # Inception's weights are for `evaluate`, which would refuse a wrong file only after hours of drawing.

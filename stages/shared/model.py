@@ -1,12 +1,13 @@
 """A trained model and the way to sample from it, as `params.yaml` asks for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -21,12 +22,16 @@ from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.sampling.timesteps import Spacing
+from stages.kit.errors import StageError
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
 from stages.shared.formats import read_metadata, read_safetensors
+from stages.shared.images import read_index
 
 IMAGES_AT_ONCE = 64
 """Images of one pass of the network where `runtime.batch_images` is empty."""
+STOPS: Spacing = "logsnr_trailing"
+"""Of a consistency function: the spacing of the times that it knows."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -140,6 +145,7 @@ class Model:
     class_counts: list[int]
     at_once: int
     own: ModelSampling
+    stops: list[int]
     guide: Denoiser | None = None
 
     @property
@@ -168,6 +174,11 @@ class Model:
         """Take x_T, or x at `start`, to x_0, of the class `label` `[B]`; see `samplers.run_sampler`."""
         predict = self.predictor(how.predictor, label)
         return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
+
+
+def tuned_or(weights: Path, tuned: Path | None) -> Path:
+    """The folder TUNED if it has weights, else WEIGHTS."""
+    return tuned if tuned and any(tuned.glob("*.safetensors")) else weights
 
 
 def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOTHING) -> Path:
@@ -237,4 +248,32 @@ def load_model(
         class_counts=settings.get("class_counts", []),
         at_once=params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE),
         own=own,
+        stops=settings.get("tune", {}).get("stops", []),
     )
+
+
+def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: SamplerConfig) -> None:
+    """Fail where `consistency` would stop at `timesteps` that are none of the `stops` of tuned weights.
+
+    Raises:
+        ConfigError: with the numbers of steps that it can take.
+    """
+    if sampler.sampler == "consistency" and stops and not set(timesteps) <= set(stops):
+        possible = ", ".join(str(steps) for steps in range(1, len(stops) + 1) if len(stops) % steps == 0)
+        raise ConfigError(
+            f"steps = {sampler.steps} with spacing {sampler.spacing}: the tuned weights know {len(stops)} times; "
+            f"take spacing {STOPS} and {possible} steps"
+        )
+
+
+def labels_of(index: Path, classes: list[str]) -> np.ndarray:
+    """The number among `classes` of each image's category, `[N]`.
+
+    Raises:
+        StageError: one is none of them.
+    """
+    categories = read_index(index)["category"]
+    unknown = sorted(set(categories) - set(classes))
+    if unknown:
+        raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")
+    return categories.map(classes.index).to_numpy(np.int64)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ddpm.config import ConfigError
@@ -26,12 +25,9 @@ from stages.kit.launch import first_process
 from stages.kit.params import read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.formats import write_csv, write_json, write_safetensors
+from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_index
-from stages.train.run import Job, epochs_seen, trained
-
-ROWS = 100
-"""Rows of the loss table."""
+from stages.shared.training import Job, last_losses, loss_table, trained, write_model
 
 
 def main(*, images: Path, model: Path, details: Path, losses: Path) -> str:
@@ -89,7 +85,8 @@ def prepare(images: Path, index: Path) -> Job:
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     digests = {"images": digest(images), "index": digest(index)}
     identity = {"data": digests, "settings": described, "code": code_digests(TRAINING), "platform": platform}
-    return Job(top.model, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)
+    rate = f"models.{top.model}.recipe.learning_rate"
+    return Job("train", top.model, rate, network, trainer, {**described, "epochs": top.epochs}, identity, runtime)
 
 
 def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
@@ -114,41 +111,11 @@ def naming(section: str) -> Iterator[None]:
         raise ConfigError(f"params.yaml: {section}: {error}") from None
 
 
-def write_model(folder: Path, state: TrainState, job: Job) -> None:
-    """Write `raw.safetensors`, the last weights, and `ema_<decay>.safetensors`, each average; remove others."""
-    averages = zip(job.trainer.recipe.ema_decays, state.averages, strict=True)
-    networks = {"raw.safetensors": (0.0, state.model)}
-    networks |= {f"ema_{decay}.safetensors": (decay, average) for decay, average in averages}
-    for name, (decay, network) in networks.items():
-        tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        write_safetensors(folder / name, tensors, {**job.settings, "model": job.name, "ema_decay": decay})
-    for file in folder.glob("*.safetensors"):
-        if file.name not in networks:
-            file.unlink()
-
-
-def loss_table(losses: list[float], trainer: Trainer) -> pd.DataFrame:
-    """At most `ROWS` rows: the mean loss of equally long runs of steps, by what had been seen at their end."""
-    rows = []
-    for steps in np.array_split(np.arange(len(losses)), min(ROWS, len(losses))):
-        done = int(steps[-1]) + 1
-        rows.append(
-            {
-                "epoch": round(epochs_seen(trainer, done), 4),
-                "step": done,
-                "loss": round(float(np.mean([losses[step] for step in steps])), 6),
-                "learning_rate": float(f"{trainer.learning_rate(done - 1):.6g}"),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def summary(state: TrainState, trainer: Trainer) -> dict[str, Any]:
     """The metrics."""
-    last_tenth = state.losses[-max(1, trainer.total_steps // 10) :]
     return {
         "images": len(trainer.batches.images),
         "steps": trainer.total_steps,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "loss": {"last_tenth": float(np.mean(last_tenth)), "n": len(last_tenth)},
+        "loss": last_losses(state),
     }

@@ -21,8 +21,8 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
-from stages.likelihood.stage import labels_of
 from stages.shared.formats import read_safetensors
+from stages.shared.model import labels_of
 
 
 def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Stage `tune`: trained weights to those of a consistency function, which draws in one or two evaluations."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ddpm.config import ConfigError, parse
+from ddpm.rng import word
+from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
+from stages.kit.device import announce, setup
+from stages.kit.files import digest
+from stages.kit.identity import TRAINING, code_digests, platform_of
+from stages.kit.launch import first_process
+from stages.kit.params import Params, read_params
+from stages.kit.processes import distributed, together
+from stages.kit.runtime import RuntimeConfig
+from stages.shared.formats import write_csv, write_json
+from stages.shared.images import image_set, open_images, require_one_preprocessing
+from stages.shared.model import STOPS, ModelSampling, labels_of, load_model, settings_of, weights_file
+from stages.shared.training import LOSS_COLUMNS, Job, last_losses, loss_table, trained, write_model
+
+
+def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path) -> str:
+    """Tune WEIGHTS, the folder that `train` writes or a file of it, on the training set in the folder IMAGES.
+
+    The folder TUNED gets the weights, DETAILS and LOSSES what became of them. Where `tune.objective` is `none`, the
+    folder stays empty, and DETAILS say so.
+    """
+    params = read_params()
+    config = params.section(TuneConfig, "tune")
+    if config.objective == "none":
+        if first_process():
+            write_nothing(tuned, details, losses)
+        return "nothing to do, as tune.objective is none"
+    with distributed():
+        with together():
+            job = prepare(weights, images, config, params)
+        announce("tune", job.trainer.device, job.trainer.precision)
+        with trained(job) as state, together():
+            loss = last_losses(state)
+            if first_process():
+                write_model(tuned, state, job)
+                write_csv(losses, loss_table(state.losses, job.trainer))
+                described = {key: job.settings[key] for key in ("tune", "sampling")}
+                write_json(details, {**described, "steps": state.step, "loss": loss})
+    return f"{state.step:,} steps, weights in {tuned}, loss of the last tenth {loss['last_tenth']:.4g}; see {losses}"
+
+
+def write_nothing(tuned: Path, details: Path, losses: Path) -> None:
+    """What there is of a model that isn't tuned: an empty folder, the reason, a table without rows."""
+    tuned.mkdir(parents=True, exist_ok=True)
+    for file in tuned.glob("*.safetensors"):
+        file.unlink()
+    write_json(details, {"absent": "tune.objective is none"})
+    write_csv(losses, pd.DataFrame(columns=LOSS_COLUMNS))
+
+
+def prepare(weights: Path, images: Path, config: TuneConfig, params: Params) -> Job:
+    """All that the section `tune` asks for, with a network that begins as the teacher.
+
+    Raises:
+        ConfigError: it can't be, with these weights or images.
+    """
+    device, shared = setup(params), params.section(TrainConfig, "train")
+    runtime = params.section(RuntimeConfig, "runtime")
+    model, file = load_model(weights, params, device, shared.precision), weights_file(weights, params)
+    settings = settings_of(file)
+    array, index = image_set(images, "train")
+    data, preprocessing = open_images(array, index)
+    require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
+    labels = labels_of(index, model.classes) if model.classes else None
+    try:
+        recipe = config.recipe(parse(Recipe, settings["recipe"], f"{file}: recipe"), len(data))
+        stops = spaced_timesteps(model.schedule, config.points, STOPS)
+        seed = word(config.seed, "tune")
+        batches = StopBatches(
+            stops, data, labels, len(model.classes), model.schedule, recipe, flip=shared.flip, seed=seed, device=device
+        )
+        trainer = Tuner(config, stops, model.network, batches, model.schedule, shared, clip=model.own.clip)
+    except ValueError as error:
+        raise ConfigError(f"params.yaml: tune: {error}") from None
+    described = {
+        "tune": {**asdict(config), "stops": stops, "images": len(data)},
+        "sampling": asdict(own_sampling(config, model.own)),
+    }
+    platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
+    identity = {
+        "data": {"weights": digest(file), "images": digest(array), "index": digest(index)},
+        "settings": {**described, "recipe": asdict(recipe), "train": asdict(shared), "clip": model.own.clip},
+        "code": code_digests(TRAINING),
+        "platform": platform,
+    }
+    name = str(settings.get("model", params.top.model))
+    network = model.network.train()
+    return Job("tune", name, "tune.learning_rate", network, trainer, {**settings, **described}, identity, runtime)
+
+
+def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
+    """How tuned weights are sampled from: in two evaluations, the second at the middle stop."""
+    return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=2, spacing=STOPS)
