@@ -58,7 +58,8 @@ def test_killed_and_started_again_is_uninterrupted(
     assert len(pd.read_csv(tmp_path / "whole" / "loss.csv")) == 24
 
 
-def test_two_processes_are_a_run_by_one(tuners: Trainers, tmp_path: Path) -> None:
+def test_two_processes_are_a_run_by_one(tuners: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
+    write_params({**TUNED, "train.micro_batch_images": 2})  # dropout is drawn for each of them
     assert tuners.run_two("two", root="a")[0] == [0, 0]
     assert tuners.run("one", root="b")[0] == 0
     two, one = (read_safetensors(tmp_path / out / "tuned" / "raw.safetensors")[0] for out in ("two", "one"))
