@@ -71,17 +71,21 @@ def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str,
                 yield from estimates(value, f"{name}.{key}".lstrip("."))
 
 
-def described(params: Params) -> dict[str, Any]:
-    """The parameters as the templates use them, and what follows from them without a run."""
+def described(params: Params, tuned: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters as the templates use them, and what follows from them without a run.
+
+    `tuned` is how tuned weights are sampled from, if there are any.
+    """
     top = params.top
     model, sample = params.mapping("models", top.model), params.mapping("sample")
+    sampling = tuned or model["sampling"]
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
     dimensions = 3 * params.mapping("extract")["size"] ** 2
     return {
         "params": params.values,
         "source": params.mapping("sources", top.data),
         "model": model,
-        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
+        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in sampling.items()},
         "alpha_bar_end": schedule.at(schedule.steps - 1),
         "dimensions": dimensions,
         "shell": {"ends": sqrt(dimensions), "middle": sqrt(dimensions / 2)},
@@ -95,7 +99,7 @@ def parameters(params: Params) -> Iterator[tuple[str, str]]:
     for key in SCALARS + MAPS:
         if key in chosen:
             yield from _flat(f"{key}.{chosen[key]}", params.mapping(key, chosen[key]))
-        elif key not in MACHINE:
+        elif key not in MACHINE and (key != "tune" or params.mapping(key)["objective"] != "none"):
             yield from _flat(key, params.values[key])
 
 

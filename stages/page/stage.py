@@ -21,7 +21,7 @@ from stages.shared.formats import write_json
 from stages.shared.images import image_set
 from stages.shared.ranking import REPORT_BEST_SIX
 
-STAGES = ("extract", "train", "interpolate", "rank", "evaluate", "likelihood")
+STAGES = ("extract", "train", "tune", "interpolate", "rank", "evaluate", "likelihood")
 """Those whose details are told."""
 SECTIONS = (
     ("", "What the report says, and what this run says of it"),
@@ -42,7 +42,9 @@ def main(
     details: Path,
     figures: Path,
     losses: Path,
+    tune_losses: Path,
     model: Path,
+    tuned: Path,
     images: Path,
     samples: Path,
     neighbours: Path,
@@ -51,20 +53,23 @@ def main(
 ) -> str:
     """Write `index.html`, `page.md`, `metrics.json` and the folder `figures` into the folder REPORTS.
 
-    The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the curve
-    from the table LOSSES, and QUALITY against time from a benchmark. What moves in the page comes from the real IMAGES,
-    the SAMPLES and the table of their NEIGHBOURS. The files of MODEL are named with their digests.
+    The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, curves
+    from the tables LOSSES and TUNE_LOSSES, and QUALITY against time from a benchmark. What moves in the page comes from
+    the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of MODEL and TUNED are named with digests.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
     benchmark = json.loads(quality.read_text(encoding="utf-8"))
     published = reports / "figures"
     shown = publish(figures, published)
-    for name, figure in {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(benchmark)}.items():
+    curves = {"loss": loss_figure(pd.read_csv(losses)), "quality_time": quality_figure(benchmark)}
+    if "absent" not in told["tune"]:
+        curves["tune_loss"] = loss_figure(pd.read_csv(tune_losses), "loss of tuning")
+    for name, figure in curves.items():
         save_figure(published / f"{name}.svg", figure)
         shown[name] = plot_of(published / f"{name}.svg")
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
-    files = [train.array, val.array, *sorted(model.iterdir()), drawn.array]
+    files = [train.array, val.array, *sorted(model.iterdir()), *sorted(tuned.iterdir()), drawn.array]
     facts = {
         **facts_of(params, told, benchmark),
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
@@ -82,7 +87,7 @@ def main(
 
 def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:
     """What follows from the parameters, from what the stages have `told`, and from the benchmark."""
-    run = described(params)
+    run = described(params, told["tune"].get("sampling"))
     return {
         **told,
         **run,

@@ -3,8 +3,6 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pandas as pd
-
 from ddpm.config import ConfigError, parse
 from ddpm.rng import word
 from ddpm.sampling.timesteps import spaced_timesteps
@@ -17,6 +15,7 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
+from stages.shared.absent import nothing_to_do
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import STOPS, ModelSampling, labels_of, load_model, settings_of, weights_file
@@ -26,15 +25,14 @@ from stages.shared.training import LOSS_COLUMNS, Job, last_losses, loss_table, t
 def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path) -> str:
     """Tune WEIGHTS, the folder that `train` writes or a file of it, on the training set in the folder IMAGES.
 
-    The folder TUNED gets the weights, DETAILS and LOSSES what became of them. Where `tune.objective` is `none`, the
-    folder stays empty, and DETAILS say so.
+    The folder TUNED gets the weights, DETAILS and LOSSES say how it went. Where `tune.objective` is `none`, the folder
+    stays empty, and DETAILS say so.
     """
     params = read_params()
     config = params.section(TuneConfig, "tune")
     if config.objective == "none":
-        if first_process():
-            write_nothing(tuned, details, losses)
-        return "nothing to do, as tune.objective is none"
+        reason = "tune.objective is none"
+        return nothing_to_do(reason, details, [tuned], {losses: LOSS_COLUMNS}) if first_process() else reason
     with distributed():
         with together():
             job = prepare(weights, images, config, params)
@@ -47,15 +45,6 @@ def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Pat
                 described = {key: job.settings[key] for key in ("tune", "sampling")}
                 write_json(details, {**described, "steps": state.step, "loss": loss})
     return f"{state.step:,} steps, weights in {tuned}, loss of the last tenth {loss['last_tenth']:.4g}; see {losses}"
-
-
-def write_nothing(tuned: Path, details: Path, losses: Path) -> None:
-    """What there is of a model that isn't tuned: an empty folder, the reason, a table without rows."""
-    tuned.mkdir(parents=True, exist_ok=True)
-    for file in tuned.glob("*.safetensors"):
-        file.unlink()
-    write_json(details, {"absent": "tune.objective is none"})
-    write_csv(losses, pd.DataFrame(columns=LOSS_COLUMNS))
 
 
 def prepare(weights: Path, images: Path, config: TuneConfig, params: Params) -> Job:

@@ -102,9 +102,18 @@ def test_large_images_make_no_large_pictures(build, tmp_path):
 def test_a_missing_input_is_one_line(build, tmp_path):
     build()
     (tmp_path / "figures" / "metrics.svg").unlink()
-    options = ["figures", "details", "model", "images", "samples", "reports"]
+    options = ["figures", "details", "model", "tuned", "images", "samples", "reports"]
     options = [word for name in options for word in (f"--{name}", name)]
-    options += ["--losses", "loss.csv", "--neighbours", "neighbours.csv", "--quality", "quality.json"]
+    options += [
+        "--losses",
+        "loss.csv",
+        "--tune-losses",
+        "tune_loss.csv",
+        "--neighbours",
+        "neighbours.csv",
+        "--quality",
+        "quality.json",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "stages.page", *options],
         env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,

@@ -80,7 +80,7 @@ def test_without_an_objective_there_is_an_empty_folder(write_params: WriteParams
     folder.mkdir()
     (folder / "raw.safetensors").touch()
     said = main(tmp_path, images=tmp_path, tuned=folder, details=tmp_path / "t.json", losses=tmp_path / "loss.csv")
-    assert said == "nothing to do, as tune.objective is none"
+    assert said == "nothing to do: tune.objective is none"
     assert list(folder.iterdir()) == []
     assert json.loads((tmp_path / "t.json").read_text()) == {"absent": "tune.objective is none"}
     assert (tmp_path / "loss.csv").read_text() == "epoch,step,loss,learning_rate\n"

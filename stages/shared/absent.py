@@ -1,0 +1,26 @@
+"""What a stage leaves that has nothing to do for the chosen model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stages.shared.formats import write_csv, write_json
+
+
+def emptied(folder: Path) -> Path:
+    """FOLDER with no file in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    return folder
+
+
+def nothing_to_do(reason: str, details: Path, folders: Sequence[Path], tables: Mapping[Path, Sequence[str]]) -> str:
+    """The stage's line. DETAILS say the REASON, FOLDERS are empty, and TABLES have their columns, but no row."""
+    for folder in folders:
+        emptied(folder)
+    for table, columns in tables.items():
+        write_csv(table, pd.DataFrame(columns=list(columns)))
+    write_json(details, {"absent": reason})
+    return f"nothing to do: {reason}"
