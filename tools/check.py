@@ -27,9 +27,9 @@ from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
 from stages.shared.images import image_set
-from stages.shared.model import STOPS, ModelSampling, SampleConfig, require_stops, sampling
+from stages.shared.model import ModelSampling, SampleConfig, require_stops, sampling
 from stages.shared.ranking import RankConfig
-from stages.tune.stage import own_sampling
+from stages.tune.stage import own_sampling, stops_of
 
 MODEL: Mapping[str, type] = {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling}
 """The class that reads each part of a model."""
@@ -84,7 +84,7 @@ def require_steps(params: Params) -> None:
     VariationalBound(schedule, own.variance)
     tune, stops = params.section(TuneConfig, "tune"), []
     if tune.objective != "none":
-        own, stops = own_sampling(tune, own), spaced_timesteps(schedule, tune.points, STOPS)
+        own, stops = own_sampling(tune, own), stops_of(tune, schedule)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     ways = [("sample" if sample.steps else models, sampling(own, "sample", **asdict(sample)))]

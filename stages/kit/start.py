@@ -13,7 +13,7 @@ from stages.kit.launch import in_group, launch
 from stages.kit.params import read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
-CHECKED = ("train",)
+CHECKED = ("train", "tune")
 """Stages that take long, and before which it is asked whether later ones will accept all parameters."""
 ROOT = Path(__file__).parents[2]
 
@@ -37,8 +37,10 @@ def start(stage: str, *, shared: bool = False) -> None:
     """Run `main` of `stages.<stage>.stage` with the command line; a `shared` stage may run as several processes."""
     if not {"-h", "--help"} & set(sys.argv):
         try:
-            set_arithmetic(read_params().section(RuntimeConfig, "runtime"))
-            if stage in CHECKED and by_dvc() and not in_group():
+            params = read_params()
+            set_arithmetic(params.section(RuntimeConfig, "runtime"))
+            idle = stage == "tune" and params.mapping("tune").get("objective") == "none"
+            if stage in CHECKED and by_dvc() and not in_group() and not idle:
                 check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ddpm.config import ConfigError, parse
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.rng import word
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.recipe import Recipe, TrainConfig
@@ -61,9 +62,9 @@ def prepare(weights: Path, images: Path, config: TuneConfig, params: Params) -> 
     data, preprocessing = open_images(array, index)
     require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
     labels = labels_of(index, model.classes) if model.classes else None
+    stops = stops_of(config, model.schedule)
     try:
         recipe = config.recipe(parse(Recipe, settings["recipe"], f"{file}: recipe"), len(data))
-        stops = spaced_timesteps(model.schedule, config.points, STOPS)
         seed = word(config.seed, "tune")
         batches = StopBatches(
             stops, data, labels, len(model.classes), model.schedule, recipe, flip=shared.flip, seed=seed, device=device
@@ -90,3 +91,16 @@ def prepare(weights: Path, images: Path, config: TuneConfig, params: Params) -> 
 def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
     """How tuned weights are sampled from: in two evaluations, the second at the middle stop."""
     return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=2, spacing=STOPS)
+
+
+def stops_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
+    """The times that tuned weights know, falling.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if config.points > schedule.steps:
+        raise ConfigError(
+            f"params.yaml: tune.points = {config.points}: must be at most {schedule.steps}, diffusion.steps"
+        )
+    return spaced_timesteps(schedule, config.points, STOPS)
