@@ -17,6 +17,7 @@ Packages:
     diffusion   noise schedule, forward process, and the denoiser with its loss
     sampling    from noise to images: time steps, samplers, interpolation
     training    batches, recipe and training step; `report`: what only the report's own code does
+    tuning      a consistency function from trained weights
     evaluation  LPIPS, distances between sets, nearest neighbours, copies, the variational bound
 
 `config`, `images`, `processes` and `rng` are used by all of them. Nothing here reads a file or prints.

@@ -78,6 +78,7 @@ DETAILS = {
         "loss": {"last_tenth": 0.0876, "n": 250},
     },
     "gan": {"absent": "models.tiny is a diffusion model"},
+    "tune": {"absent": "tune.objective is none"},
     "interpolate": {
         "noise": {"lerp_ancestral": PATH, "slerp_ddim": PATH},
         "real": {"ddim": REAL_PATH, "encode_250": REAL_PATH},
@@ -179,6 +180,8 @@ def build_page(folder, details=None, quality=None):
     for stage, values in {**DETAILS, **(details or {})}.items():
         (folder / "details" / f"{stage}.json").write_text(json.dumps(values))
     (folder / "loss.csv").write_text("epoch,step,loss,learning_rate\n5,1250,0.2,0.001\n10,2500,0.1,0.0001\n")
+    (folder / "tune_loss.csv").write_text("epoch,step,loss,learning_rate\n4,2000,0.05,0.0001\n8,4000,0.03,0\n")
+    (folder / "tuned").mkdir(exist_ok=True)
     (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
     for name in ("model", "latents"):
         (folder / name).mkdir(exist_ok=True)
@@ -190,11 +193,11 @@ def build_page(folder, details=None, quality=None):
     main(
         details=folder / "details",
         figures=folder / "figures",
-        losses=folder / "loss.csv",
-        gan_losses=folder / "gan_loss.csv",
+        losses=folder,
         latents=folder / "latents",
         model=folder / "model",
         gan=folder / "gan",
+        tuned=folder / "tuned",
         images=folder / "images",
         samples=folder / "samples",
         neighbours=folder / "neighbours.csv",

@@ -1,4 +1,4 @@
-"""Processes that run the stage `train`, or `gan`, of a small network on a few drawn churches."""
+"""Processes that run the stage `train`, `tune` or `gan` of a small network on a few drawn churches."""
 
 import os
 import resource
@@ -43,10 +43,12 @@ SMALL_GAN = {
 
 
 def arguments(out: Path, stage: str = "train") -> list[str]:
-    """Those of `python -m stages.STAGE` in the folder of the images."""
-    weights = {"train": "model", "gan": "gan"}[stage]
+    """Those of `python -m stages.STAGE` in the folder of the images; `tune` takes the weights in `trained`."""
+    given = ["trained/model"] if stage == "tune" else []
+    weights = {"train": "model", "tune": "tuned", "gan": "gan"}[stage]
     written = {weights: weights, "details": f"{stage}.json", "losses": "loss.csv"}
-    return ["--images", ".", *(word for name, file in written.items() for word in (f"--{name}", str(out / file)))]
+    options = [word for name, file in written.items() for word in (f"--{name}", str(out / file))]
+    return [*given, "--images", ".", *options]
 
 
 def outputs(out: Path) -> dict[str, bytes]:

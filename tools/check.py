@@ -19,6 +19,7 @@ from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.autoencoder import AutoencoderRecipe
 from ddpm.training.gan import GanRecipe
 from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.tuning.tuner import TuneConfig
 from stages.evaluate.stage import EvaluateConfig
 from stages.extract.stage import ExtractConfig
 from stages.interpolate.methods import METHODS, InterpolateConfig, way
@@ -33,6 +34,8 @@ from stages.shared.gan import GanSampling, require_no_sampler
 from stages.shared.images import image_set
 from stages.shared.model import ModelSampling, SampleConfig, require_unclipped, sampling
 from stages.shared.ranking import RankConfig
+from stages.shared.tuned import require_stops
+from stages.tune.stage import own_sampling, stops_of
 
 MODEL: Mapping[str, Mapping[str, type]] = {
     "diffusion": {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling},
@@ -45,6 +48,7 @@ SECTIONS: Mapping[str, type] = {
     "extract": ExtractConfig,
     "diffusion": DiffusionConfig,
     "train": TrainConfig,
+    "tune": TuneConfig,
     "sample": SampleConfig,
     "interpolate": InterpolateConfig,
     "rank": RankConfig,
@@ -101,7 +105,7 @@ def require_network(params: Params) -> None:
 
 
 def own_of(params: Params) -> ModelSampling:
-    """How the chosen model is sampled from."""
+    """How the chosen model is sampled from, where it isn't tuned."""
     return params.section(ModelSampling, "models", params.top.model, "sampling")
 
 
@@ -114,6 +118,9 @@ def require_steps(params: Params) -> None:
     diffusion, own = params.section(DiffusionConfig, "diffusion"), own_of(params)
     schedule = NoiseSchedule(diffusion, params.model().log_snr_shift)
     VariationalBound(schedule, own.variance)
+    tune, stops = params.section(TuneConfig, "tune"), []
+    if tune.objective != "none":
+        own, stops = own_sampling(tune, own), stops_of(tune, schedule)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     ways = [("sample" if sample.steps else models, sampling(own, "sample", **asdict(sample)))]
@@ -122,7 +129,8 @@ def require_steps(params: Params) -> None:
         ways.append((models if name == "native" else "interpolate", way(own, interpolate, name)))
     for section, each in ways:
         try:
-            spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
+            timesteps = spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
+            require_stops(stops, timesteps, each.sampler)
         except ConfigError as error:
             raise ConfigError(f"params.yaml: {section}.{error}") from None
 

@@ -20,7 +20,7 @@ from ddpm.transfer import ahead, sent
 
 SamplerName = Literal[
     "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "dpmpp_2m_sde", "dpmpp_3m_sde",
-    "dpmpp_3m_sde_compat", "unipc", "heun",
+    "dpmpp_3m_sde_compat", "unipc", "heun", "consistency",
 ]  # fmt: skip
 
 Variance = Literal["small", "large"]
@@ -57,7 +57,8 @@ class SamplerConfig:
     def deterministic(self) -> bool:
         """Whether x_T alone decides the image."""
         flow = ("dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "unipc", "heun")
-        return self.sampler in flow or (self.sampler == "ddim" and self.eta == 0)
+        noiseless = (self.sampler, self.eta) == ("ddim", 0) or (self.sampler, self.steps) == ("consistency", 1)
+        return self.sampler in flow or noiseless
 
 
 class Sampler(Protocol):
@@ -213,6 +214,28 @@ def unipc(
     return xt
 
 
+def consistency(
+    predict: Predict,
+    xt: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    noise: Noise,
+    config: SamplerConfig,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Song et al. 2023 (arXiv:2303.01469) algorithm 1, for weights that were tuned: x_0 at once.
+
+    Each further step gives that image fresh noise, less than before, and estimates x_0 again.
+    """
+    for t, s in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        x0 = predict(xt, t)
+        if on_step:
+            on_step(t, xt, x0)
+        if s >= 0:
+            xt = schedule.at(s) ** 0.5 * x0 + (1 - schedule.at(s)) ** 0.5 * noise()
+    return x0
+
+
 SAMPLERS: dict[SamplerName, Sampler] = {
     "ancestral": ancestral,
     "ddim": ddim,
@@ -224,6 +247,7 @@ SAMPLERS: dict[SamplerName, Sampler] = {
     "dpmpp_3m_sde_compat": partial(dpmpp, order=3, stochastic=True, curvature=0.5),
     "unipc": unipc,
     "heun": heun,
+    "consistency": consistency,
 }
 
 

@@ -4,6 +4,7 @@ A stride that starts lower ("leading" and "linspace" as other programs have them
 something else (Lin et al. 2024, arXiv:2305.08891, section 3.3).
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,7 +13,10 @@ import numpy as np
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import NoiseSchedule
 
-Spacing = Literal["trailing", "leading", "linspace", "logsnr"]
+MOST_NOISE = 160
+"""In units of the image's amplitude; of `logsnr_trailing`."""
+
+Spacing = Literal["trailing", "leading", "linspace", "logsnr", "logsnr_trailing"]
 
 
 def trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
@@ -30,11 +34,24 @@ def linspace(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     return np.linspace(schedule.steps - 1, 0, steps)
 
 
-def logsnr(schedule: NoiseSchedule, steps: int) -> np.ndarray:
-    """Equal strides of log SNR from T - 1 to 0 (Lu et al. 2022, arXiv:2206.00927, section 3.3): dense at the end."""
+def logsnr(schedule: NoiseSchedule, steps: int, highest_ratio: float = math.inf) -> np.ndarray:
+    """Equal strides of log SNR from T - 1 to 0 (Lu et al. 2022, arXiv:2206.00927, section 3.3): dense at the end.
+
+    They begin where the noise-to-signal ratio is `highest_ratio`, if T - 1 has more.
+    """
     known = np.array([schedule.half_log_snr(t) for t in range(schedule.steps)])
-    wanted = np.linspace(known[-1], known[0], steps)
+    wanted = np.linspace(max(known[-1], -math.log(highest_ratio)), known[0], steps)
     return np.interp(-wanted, -known, np.arange(schedule.steps))
+
+
+def logsnr_trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
+    """The same without 0, where the last stride ends, `[steps]`; `spaced_timesteps` puts the highest at T - 1.
+
+    The strides begin where the noise is 160 times the image, just above T - 1 of the linear schedule: the cosine
+    schedule goes on to 20,000 times, in steps of t too large for equal strides. A number of steps that divides another
+    takes some of its stops.
+    """
+    return logsnr(schedule, steps + 1, MOST_NOISE)[:-1]
 
 
 SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], np.ndarray]] = {
@@ -42,6 +59,7 @@ SPACINGS: dict[Spacing, Callable[[NoiseSchedule, int], np.ndarray]] = {
     "leading": leading,
     "linspace": linspace,
     "logsnr": logsnr,
+    "logsnr_trailing": logsnr_trailing,
 }
 
 

@@ -64,14 +64,15 @@ class Drawn(NamedTuple):
     images: np.ndarray
 
 
-def between_noises(model: Model, config: InterpolateConfig, device: torch.device) -> dict[str, Drawn]:
-    """The methods that `config` names, all between the same noises."""
+def between_noises(model: Model, native: Model, config: InterpolateConfig, device: torch.device) -> dict[str, Drawn]:
+    """The methods that `config` names, all between the same noises; `native` draws by its own sampler."""
     ends = ImageNoise(config.seed, "interpolate", range(2 * config.pairs), model.shape, device)()
     drawn = {}
     for name in config.methods:
         path, sampler = METHODS[name]
-        how, noises = way(model.own, config, sampler), along(PATHS[path], ends, config.frames)
-        drawn[name] = decoded(model, how, noises, config.seed, name, fresh=sampler == "ancestral")
+        drawing = native if sampler == "native" else model
+        how, noises = way(drawing.own, config, sampler), along(PATHS[path], ends, config.frames)
+        drawn[name] = decoded(drawing, how, noises, config.seed, name, fresh=sampler == "ancestral")
     return drawn
 
 

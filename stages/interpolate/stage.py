@@ -28,6 +28,7 @@ from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.gan import GanModel, folder_of, is_gan, load_gan
 from stages.shared.images import image_set, open_images, require_one_preprocessing
 from stages.shared.model import Model, SampleConfig, load_model
+from stages.shared.tuned import tuned_or
 
 T = TypeVar("T", np.ndarray, Tensor)
 
@@ -46,6 +47,7 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], InterpolateConfig, "interpolate"],
+    tuned: Path | None = None,
     gan: Path | None = None,
     latents: Path | None = None,
     backbone: Path | None = None,
@@ -56,8 +58,9 @@ def main(
 ) -> str:
     """Interpolate between noises with WEIGHTS, the folder that `train` writes or a file of it.
 
-    For a model of kind gan it is the folder GAN that is taken, if it is given, and each path once: it has no sampler.
-    A model of latents needs the folder LATENTS, which has the autoencoder.
+    If the folder TUNED has weights, the methods with the model's own sampler (`native`) take these. For a model of kind
+    gan it is the folder GAN that is taken, if it is given, and each path once: it has no sampler. A model of latents
+    needs the folder LATENTS, which has the autoencoder.
 
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
     conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
@@ -74,7 +77,8 @@ def main(
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)
-    noise = between_noises(model, config, device) if isinstance(model, Model) else between_latents(model, config)
+    native = load(tuned_or(weights, tuned), latents, params, device)
+    noise = noise_paths(model, native, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
     if real:
@@ -85,12 +89,15 @@ def main(
         write_real(real, pictured, found["real"], samples / "interpolation_real", figures / "interpolation_real")
     write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
     save_figure(figure, paths_figure(noise, pictured, found, config.frames))
+    return f"paths by {len(noise)} methods in {samples}{told(found['noise'])}; see {figure}"
+
+
+def told(noise: Mapping[str, Any]) -> str:
+    """How long the paths of the last method between noises are, where that was measured."""
+    if not noise:
+        return ""
     *_, last = noise
-    said = ""
-    if real:
-        length = found["noise"][last]["length_over_end_distance"]["value"]
-        said = f", those of {last} {length:.2f} times as long as straight ones"
-    return f"paths by {len(noise)} methods in {samples}{said}; see {figure}"
+    return f", those of {last} {noise[last]['length_over_end_distance']['value']:.2f} times as long as straight ones"
 
 
 def load(weights: Path, latents: Path | None, params: Params, device: torch.device) -> Model | GanModel:
@@ -99,6 +106,16 @@ def load(weights: Path, latents: Path | None, params: Params, device: torch.devi
     if is_gan(weights):
         return load_gan(weights, params, device, precision)
     return load_model(weights, params, device, precision, latents=latents)
+
+
+def noise_paths(
+    model: Model | GanModel, native: Model | GanModel, config: InterpolateConfig, device: torch.device
+) -> dict[str, Drawn]:
+    """The paths between noises of MODEL, those of the methods `native` by NATIVE, which may be tuned."""
+    if isinstance(model, Model) and isinstance(native, Model):
+        return between_noises(model, native, config, device)
+    assert isinstance(model, GanModel)
+    return between_latents(model, config)
 
 
 def write_real(real: "Real", drawn: Mapping[str, Drawn], found: Mapping[str, Any], arrays: Path, figures: Path) -> None:

@@ -24,6 +24,7 @@ MAPS = (
     "extract",
     "diffusion",
     "train",
+    "tune",
     "sample",
     "interpolate",
     "rank",

@@ -10,7 +10,7 @@ from ddpm.config import ConfigError
 from stages.kit.enough import by_dvc
 from stages.kit.errors import StageError, without_credentials
 from stages.kit.launch import in_group, launch
-from stages.kit.params import ModelEntry, read_params
+from stages.kit.params import ModelEntry, Params, read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +31,15 @@ def check() -> None:
         sys.exit(done.returncode)
 
 
-def takes_long(stage: str, entry: ModelEntry) -> bool:
+def takes_long(stage: str, entry: ModelEntry, params: Params) -> bool:
     """Whether `stage` trains for a model with this `entry`: before it is asked whether later stages accept all."""
-    trains = {"autoencode": entry.space == "latents", "train": entry.kind == "diffusion", "gan": entry.kind == "gan"}
+    diffusion = entry.kind == "diffusion"
+    trains = {
+        "autoencode": entry.space == "latents",
+        "train": diffusion,
+        "tune": diffusion and params.mapping("tune").get("objective") != "none",
+        "gan": entry.kind == "gan",
+    }
     return trains.get(stage, False)
 
 
@@ -44,7 +50,7 @@ def start(stage: str, *, shared: bool = False) -> None:
             params = read_params()
             entry = params.model()  # refused before anything is downloaded
             set_arithmetic(params.section(RuntimeConfig, "runtime"))
-            if takes_long(stage, entry) and by_dvc() and not in_group():
+            if takes_long(stage, entry, params) and by_dvc() and not in_group():
                 check()
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])

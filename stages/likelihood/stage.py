@@ -26,7 +26,7 @@ from stages.kit.progress import progress
 from stages.shared.absent import emptied, nothing_to_do
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.formats import write_csv, write_json
-from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
+from stages.shared.images import class_numbers, image_set, open_images, require_one_preprocessing
 from stages.shared.model import Model, load_model
 
 ABSENT = "a GAN gives no image a probability, and it knows no noise levels"
@@ -75,7 +75,7 @@ def main(
         raise StageError(f"{val}: {len(opened.array)} image; at least 2 are needed")
     order = numpy_stream(config.seed, "likelihood: images").permutation(len(opened.array))
     rows = np.sort(order[: config.images])
-    labels = labels_of(val_index, model.classes)[rows] if model.classes else None
+    labels = class_numbers(val_index, model.classes)[rows] if model.classes else None
     runs = noise_levels(model.schedule, config.bins)
     terms, prior = evaluated(model, opened.array, rows, labels, runs, config, device)
     bits = None if model.codec else Bits(*(each / np.log(2) / np.prod(model.shape) for each in (terms.nats, prior)))
@@ -123,19 +123,6 @@ class Bits(NamedTuple):
 
     levels: Tensor
     prior: Tensor
-
-
-def labels_of(index: Path, classes: list[str]) -> np.ndarray:
-    """The number among `classes` of each image's category, `[N]`.
-
-    Raises:
-        StageError: one is none of them.
-    """
-    categories = read_index(index)["category"]
-    unknown = sorted(set(categories) - set(classes))
-    if unknown:
-        raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")
-    return categories.map(classes.index).to_numpy(np.int64)
 
 
 def denoiser(model: Model, label: Tensor | None, *, clip: bool, seen: Callable[[int], object]) -> Denoise:

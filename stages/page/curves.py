@@ -15,13 +15,13 @@ Rows = Sequence[Mapping[str, Any]]
 """Of the benchmark: a sampler with its number of evaluations and its KID."""
 
 
-def loss_figure(losses: pd.DataFrame) -> Figure:
-    """The loss by epoch, and the learning rate below it."""
+def loss_figure(losses: pd.DataFrame, name: str = "training loss") -> Figure:
+    """The loss of this name by epoch, and the learning rate below it."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
     marker = "o" if len(losses) == 1 else ""
     above.plot(losses["epoch"], losses["loss"], color=SAMPLES, linewidth=1.4, marker=marker)
-    above.set(yscale="log", ylabel="training loss")
+    above.set(yscale="log", ylabel=name)
     # The loss of a run spans less than two decades, where powers of ten alone leave one tick or none.
     above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.yaxis.set_major_formatter("{x:g}")

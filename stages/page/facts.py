@@ -75,13 +75,17 @@ def estimates(metrics: Mapping[str, Any], name: str = "") -> Iterator[tuple[str,
                 yield from estimates(value, f"{name}.{key}".lstrip("."))
 
 
-def described(params: Params, latents: Sequence[int] | None = None) -> dict[str, Any]:
+def described(
+    params: Params, latents: Sequence[int] | None = None, tuned: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The parameters as the templates use them, and what follows from them without a run.
 
-    `latents` is the shape of what the model draws, where that isn't an image.
+    `latents` is the shape of what the model draws, where that isn't an image, and `tuned` is how tuned weights are
+    sampled from, if there are any.
     """
     top = params.top
     model, sample = params.mapping("models", top.model), params.mapping("sample")
+    sampling = tuned or model["sampling"]
     schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"), params.model().log_snr_shift)
     channels, side = latents[:2] if latents else (3, params.mapping("extract")["size"])
     network, gan = model["network"], model["kind"] == "gan"
@@ -91,7 +95,7 @@ def described(params: Params, latents: Sequence[int] | None = None) -> dict[str,
         "params": params.values,
         "source": params.mapping("sources", top.data),
         "model": model,
-        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in model["sampling"].items()},
+        "sampling": {key: own if sample.get(key) is None else sample[key] for key, own in sampling.items()},
         "alpha_bar_end": schedule.at(schedule.steps - 1),
         "dimensions": dimensions,
         "side": side,
@@ -113,7 +117,7 @@ def parameters(params: Params) -> Iterator[tuple[str, str]]:
     for key in SCALARS + MAPS:
         if key in chosen:
             yield from _flat(f"{key}.{chosen[key]}", params.mapping(key, chosen[key]))
-        elif key not in MACHINE:
+        elif key not in MACHINE and (key != "tune" or params.mapping(key)["objective"] != "none"):
             yield from _flat(key, params.values[key])
 
 

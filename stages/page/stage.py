@@ -23,7 +23,7 @@ from stages.shared.formats import write_json
 from stages.shared.images import image_set
 from stages.shared.ranking import REPORT_BEST_SIX
 
-STAGES = ("extract", "autoencode", "train", "gan", "interpolate", "rank", "evaluate", "likelihood")
+STAGES = ("extract", "autoencode", "train", "tune", "gan", "interpolate", "rank", "evaluate", "likelihood")
 """Those whose details are told."""
 SECTIONS = (
     ("", "What the report says, and what this run says of it"),
@@ -44,10 +44,10 @@ def main(
     details: Path,
     figures: Path,
     losses: Path,
-    gan_losses: Path,
     latents: Path,
     model: Path,
     gan: Path,
+    tuned: Path,
     images: Path,
     samples: Path,
     neighbours: Path,
@@ -56,23 +56,21 @@ def main(
 ) -> str:
     """Write `index.html`, `page.md`, `metrics.json` and the folder `figures` into the folder REPORTS.
 
-    The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the curve
-    from the table LOSSES, or for a GAN from GAN_LOSSES, and QUALITY against time from a benchmark. What moves in the
-    page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of LATENTS, MODEL and GAN
-    are named with their digests. LATENTS has a picture where there are latents.
+    The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the
+    curves from the tables in the folder LOSSES, and QUALITY against time from a benchmark. What moves in the page comes
+    from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of LATENTS, MODEL, TUNED and GAN are
+    named with their digests. LATENTS has a picture where there are latents.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
     benchmark = json.loads(quality.read_text(encoding="utf-8"))
     published = reports / "figures"
     if params.model().kind == "gan":
-        told["train"], curve = told["gan"], game_figure(pd.read_csv(gan_losses))
-    else:
-        curve = loss_figure(pd.read_csv(losses))
-    curves = {"loss": curve, "quality_time": quality_figure(benchmark)}
+        told["train"] = told["gan"]
+    curves = {**loss_curves(losses, told), "quality_time": quality_figure(benchmark)}
     shown = published_figures(figures, curves, latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
-    weights = [file for made in (latents, model, gan) for file in sorted(made.iterdir())]
+    weights = [file for made in (latents, model, tuned, gan) for file in sorted(made.iterdir())]
     files = [train.array, val.array, *weights, drawn.array]
     facts = {
         **facts_of(params, told, benchmark),
@@ -87,6 +85,17 @@ def main(
     write_text(reports / "page.md", render("page.md", facts, escape=False))
     write_json(reports / "metrics.json", headline(told))
     return f"the page {page}, the same in {reports / 'page.md'}, and {reports / 'metrics.json'}"
+
+
+def loss_curves(losses: Path, told: Mapping[str, Any]) -> dict[str, Curve]:
+    """The figures of the loss tables in LOSSES that the stages have `told` of."""
+    if "absent" in told["gan"]:
+        curves = {"loss": loss_figure(pd.read_csv(losses / "loss.csv"))}
+    else:
+        curves = {"loss": game_figure(pd.read_csv(losses / "gan_loss.csv"))}
+    if "absent" not in told["tune"]:
+        curves["tune_loss"] = loss_figure(pd.read_csv(losses / "tune_loss.csv"), "loss of tuning")
+    return curves
 
 
 def published_figures(
@@ -104,7 +113,7 @@ def published_figures(
 
 def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:
     """What follows from the parameters, from what the stages have `told`, and from the benchmark."""
-    run = described(params, told["autoencode"].get("shape"))
+    run = described(params, told["autoencode"].get("shape"), told["tune"].get("sampling"))
     return {
         **told,
         **run,

@@ -34,6 +34,7 @@ from stages.shared.model import (
     sampling,
     weights_file,
 )  # fmt: skip
+from stages.shared.tuned import require_stops
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def prepare(weights: Path, params: Params, latents: Path | None) -> Drawing:
         **identity_of(weights_file(weights, params), config, model, device),
     }
     timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
+    require_stops(model.stops, timesteps, how.sampler)
     return Drawing(model, how, config, device, timesteps, identity)
 
 

@@ -29,6 +29,7 @@ from stages.shared.formats import write_csv, write_png, write_safetensors
 from stages.shared.gan import folder_of, is_gan
 from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.model import SampleConfig
+from stages.shared.tuned import tuned_or
 
 GRID = 64
 """Images in the grid of samples."""
@@ -46,6 +47,7 @@ def main(
     weights: Path,
     *,
     changes: Annotated[Mapping[str, Any], SampleConfig, "sample"],
+    tuned: Path | None = None,
     gan: Path | None = None,
     latents: Path | None = None,
     images: Path | None = None,
@@ -54,8 +56,8 @@ def main(
 ) -> str:
     """Draw images with WEIGHTS, the folder that `train` writes or a file of it, into the folder SAMPLES.
 
-    For a model of kind gan it is the folder GAN that is drawn with, if it is given. A model of latents needs the folder
-    LATENTS, which has the autoencoder.
+    If the folder TUNED has weights, these are taken. For a model of kind gan it is the folder GAN that is drawn with,
+    if it is given. A model of latents needs the folder LATENTS, which has the autoencoder.
 
     `samples.npy` has a table beside it. The first 64 are shown as `samples.png` in the folder FIGURES. There
     `processes/processes.png` shows the reverse process and, given the folder IMAGES of real ones, the forward process
@@ -63,6 +65,7 @@ def main(
     and estimates of x_0. A GAN has neither.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
+    weights = tuned_or(weights, tuned)
     with distributed():
         with together():
             # Inception's weights are for `evaluate`, which would refuse a wrong file only after hours of drawing.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.kit.launch import first_process
 from stages.shared.formats import write_csv, write_json
 
 
@@ -17,7 +18,12 @@ def emptied(folder: Path) -> Path:
 
 
 def nothing_to_do(reason: str, details: Path, folders: Sequence[Path], tables: Mapping[Path, Sequence[str]]) -> str:
-    """The stage's line. DETAILS say the REASON, FOLDERS are empty, and TABLES have their columns, but no row."""
+    """The stage's line. DETAILS say the REASON, FOLDERS are empty, and TABLES have their columns, but no row.
+
+    Of several processes the first one writes them.
+    """
+    if not first_process():
+        return reason
     for folder in folders:
         emptied(folder)
     for table, columns in tables.items():

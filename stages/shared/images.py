@@ -94,3 +94,16 @@ def read_labels(index: Path) -> tuple[np.ndarray, list[str]]:
     if list(names) != list(range(len(names))):
         raise StageError(f"{index}: images have the labels {list(names)}, where each from 0 on is wanted")
     return table["label"].to_numpy(), list(names.values())
+
+
+def class_numbers(index: Path, classes: list[str]) -> np.ndarray:
+    """The number among `classes` of each image's category, `[N]`.
+
+    Raises:
+        StageError: one is none of them.
+    """
+    categories = read_index(index)["category"]
+    unknown = sorted(set(categories) - set(classes))
+    if unknown:
+        raise StageError(f"{index}: images of {unknown[0]}; the model knows {', '.join(classes)}")
+    return categories.map(classes.index).to_numpy(np.int64)

@@ -3,6 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from ddpm.config import ConfigError
+from stages.kit.errors import StageError
+from stages.kit.files import digest
+
 
 class Latents(NamedTuple):
     """Latents of the training images and of their mirror images, float32 `[N, 2, C, h, w]`, and the autoencoder."""
@@ -14,3 +20,29 @@ class Latents(NamedTuple):
 def latents_in(folder: Path) -> Latents:
     """The files in `folder`, whether they are there or not."""
     return Latents(folder / "train.npy", folder / "autoencoder.safetensors")
+
+
+class EncodedImages(NamedTuple):
+    """Latents `[N, 2, C, h, w]`, read from disk where they are used, and the digests of both files."""
+
+    array: np.ndarray
+    autoencoder: str
+    digest: str
+
+
+def open_latents(folder: Path | None, images: int) -> EncodedImages:
+    """Open the latents in `folder`, of so many `images`.
+
+    Raises:
+        ConfigError: no folder is given.
+        StageError: they aren't there, or not of these images.
+    """
+    if folder is None:
+        raise ConfigError("the model learns latents: name their folder, as --latents data/latents")
+    array, autoencoder = latents_in(folder)
+    if not array.exists():
+        raise StageError(f"{array}: not there, but the model learns latents; `autoencode` writes it")
+    opened = np.load(array, mmap_mode="r")
+    if len(opened) != images:
+        raise StageError(f"{array} has latents of {len(opened)} images, not of {images}: run `autoencode` again")
+    return EncodedImages(opened, digest(autoencoder), digest(array))

@@ -161,6 +161,7 @@ class Model:
     class_counts: list[int]
     at_once: int
     own: ModelSampling
+    stops: list[int]
     codec: Codec | None = None
     guide: Denoiser | None = None
 
@@ -298,4 +299,5 @@ def load_model(
         at_once=params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE),
         own=own,
         codec=load_codec(latents, encoded["autoencoder"], device) if encoded else None,
+        stops=settings.get("tune", {}).get("stops", []),
     )

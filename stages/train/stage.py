@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.device import announce, setup
-from stages.kit.errors import StageError
 from stages.kit.files import digest
 from stages.kit.identity import TRAINING, code_digests, platform_of
 from stages.kit.launch import first_process
@@ -26,7 +25,7 @@ from stages.kit.runtime import RuntimeConfig
 from stages.shared.absent import nothing_to_do
 from stages.shared.formats import write_csv, write_json
 from stages.shared.images import image_set, open_images, read_labels
-from stages.shared.latents import latents_in
+from stages.shared.latents import EncodedImages, open_latents
 from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 from stages.shared.training import Job, trained, write_weights
 
@@ -101,7 +100,7 @@ def prepare(params: Params, images: Path, index: Path, latents: Path | None) -> 
     return trainer, loop_job("train", network, trainer, f"models.{top.model}.recipe", settings, identity, runtime)
 
 
-def special(entry: ModelEntry, batches: Batches, encoded: "EncodedImages | None") -> dict[str, Any]:
+def special(entry: ModelEntry, batches: Batches, encoded: EncodedImages | None) -> dict[str, Any]:
     """What describes a model that learns latents or has a shifted schedule; nothing of others."""
     found: dict[str, Any] = {}
     if entry.log_snr_shift:
@@ -109,29 +108,3 @@ def special(entry: ModelEntry, batches: Batches, encoded: "EncodedImages | None"
     if encoded:
         found["latents"] = {"shape": list(batches.shape), "autoencoder": encoded.autoencoder}
     return found
-
-
-class EncodedImages(NamedTuple):
-    """Latents `[N, 2, C, h, w]`, read from disk where they are used, and the digests of both files."""
-
-    array: np.ndarray
-    autoencoder: str
-    digest: str
-
-
-def open_latents(folder: Path | None, images: int) -> EncodedImages:
-    """Open the latents in `folder`, of so many `images`.
-
-    Raises:
-        ConfigError: no folder is given.
-        StageError: they aren't there, or not of these images.
-    """
-    if folder is None:
-        raise ConfigError("the model learns latents: name their folder, as --latents data/latents")
-    array, autoencoder = latents_in(folder)
-    if not array.exists():
-        raise StageError(f"{array}: not there, but the model learns latents; `autoencode` writes it")
-    opened = np.load(array, mmap_mode="r")
-    if len(opened) != images:
-        raise StageError(f"{array} has latents of {len(opened)} images, not of {images}: run `autoencode` again")
-    return EncodedImages(opened, digest(autoencoder), digest(array))

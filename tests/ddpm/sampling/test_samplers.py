@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable
 from functools import partial
 from typing import get_args
+from unittest.mock import patch
 
 import pytest
 import torch
 from diffusers import (
+    CMStochasticIterativeScheduler,
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
@@ -120,6 +122,12 @@ def test_ancestral_strides_are_diffusers(variance: str) -> None:
     assert torch.allclose(found, seen[-1][1], atol=1e-5)
 
 
+def consistent(x: torch.Tensor, t: int) -> torch.Tensor:
+    """The exact consistency function where x_0 is normal: the flow from t to the image, in one evaluation."""
+    bar = SCHEDULE.at(t)
+    return M + S * (x - bar**0.5 * M) / (bar * S**2 + 1 - bar) ** 0.5
+
+
 def law(how: SamplerConfig) -> tuple[float, float]:
     """Mean and standard deviation of what a sampler makes of Gaussian data, exactly.
 
@@ -134,7 +142,8 @@ def law(how: SamplerConfig) -> tuple[float, float]:
     def noise() -> torch.Tensor:
         return torch.eye(count, dtype=torch.float64)[next(draws)].view(count, 1, 1, 1)
 
-    drawn = run_sampler(how, gaussian, SCHEDULE, start, noise).flatten()
+    estimate = consistent if how.sampler == "consistency" else gaussian
+    drawn = run_sampler(how, estimate, SCHEDULE, start, noise).flatten()
     return float(drawn[0]), float((drawn[1:] - drawn[0]).norm())
 
 
@@ -154,7 +163,8 @@ def test_twenty_steps_do_for_what_is_better_than_ddim(name: str) -> None:
     assert law(config("ddim", 20, spacing="logsnr"))[1] < 0.9 * S
 
 
-OWN = {name: model["sampling"] for name, model in YAML(typ="safe").load(REPOSITORY / "params.yaml")["models"].items()}
+MODELS = YAML(typ="safe").load(REPOSITORY / "params.yaml")["models"]
+OWN = {name: model["sampling"] for name, model in MODELS.items() if model["kind"] == "diffusion"}
 VARIANCE = {"smoke": 0.378}
 """Of samples in units of the data's, where it isn't 1: ten steps of DDIM are enough to prove the pipeline."""
 
@@ -194,6 +204,43 @@ def test_the_error_falls_with_the_order(name: str, order: float) -> None:
     assert math.log2(errors[0] / errors[1]) > order - 0.1, errors
     if name.endswith("compat"):
         assert math.log2(errors[0] / errors[1]) < 2.5, errors
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_consistency_function_draws_the_law_itself_wherever_it_stops(steps: int, spacing: str) -> None:
+    """But for what is left of the mean at T - 1."""
+    how = config("consistency", steps, spacing=spacing)
+    mean, std = law(how)
+    assert mean == pytest.approx(M, abs=2e-3)
+    assert std == pytest.approx(S, rel=1e-4)
+    assert how.deterministic == (steps == 1)
+
+
+def test_consistency_steps_are_diffusers() -> None:
+    """Which work on x / sqrt(alpha_bar), and on a network whose skip gives back the image without noise."""
+    stops, noise = [999, 462, 73], noises(3)
+    sigmas = [(1 / SCHEDULE.at(t) - 1) ** 0.5 for t in stops]
+    oracle = CMStochasticIterativeScheduler(sigma_min=0.0, sigma_max=sigmas[0], clip_denoised=False)
+    oracle.set_timesteps(3)
+    oracle.sigmas = torch.tensor([*sigmas, 0.0])
+    drawn = iter(noise[1:])
+    found = SAMPLERS["consistency"](fake, noise[0], SCHEDULE, stops, lambda: next(drawn), config("consistency", 3))
+    expected = noise[0] / SCHEDULE.at(999) ** 0.5
+    for index, (t, sigma) in enumerate(zip(stops, sigmas, strict=True)):
+        skip, out = oracle.get_scalings_for_boundary_condition(sigma)
+        estimate = fake(expected * SCHEDULE.at(t) ** 0.5, t)
+        with patch(f"{type(oracle).__module__}.randn_tensor", lambda *_, i=index, **__: noise[min(i + 1, 2)]):
+            expected = oracle.step((estimate - skip * expected) / out, oracle.timesteps[index], expected).prev_sample
+    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_fewer_stops_are_some_of_the_stops_of_a_multiple(schedule: str) -> None:
+    table = NoiseSchedule(DiffusionConfig(steps=1000, schedule=schedule, beta_start=1e-4, beta_end=0.02))
+    stops = spaced_timesteps(table, 24, "logsnr_trailing")
+    for divisor in (1, 2, 3, 4, 6, 8, 12):
+        assert spaced_timesteps(table, divisor, "logsnr_trailing") == stops[:: 24 // divisor]
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
@@ -268,5 +315,5 @@ def test_strides_are_equal_in_what_they_say() -> None:
 def test_an_unknown_sampler_is_one_line_with_those_there_are() -> None:
     assert set(get_args(SamplerName)) == set(SAMPLERS)
     values = {"sampler": "euler", "steps": 5}
-    with pytest.raises(ConfigError, match=r"sampler = \"euler\": .*'ancestral', 'ddim', .* or 'heun'"):
+    with pytest.raises(ConfigError, match=r"sampler = \"euler\": .*'ancestral', 'ddim', .* or 'consistency'"):
         parse(SamplerConfig, values, "params.yaml: sample")

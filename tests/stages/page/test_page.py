@@ -102,13 +102,11 @@ def test_large_images_make_no_large_pictures(build, tmp_path):
 def test_a_missing_input_is_one_line(build, tmp_path):
     build()
     (tmp_path / "figures" / "metrics.svg").unlink()
-    options = ["figures", "details", "latents", "model", "gan", "images", "samples", "reports"]
+    options = ["figures", "details", "latents", "model", "tuned", "gan", "images", "samples", "reports"]
     options = [word for name in options for word in (f"--{name}", name)]
     options += [
         "--losses",
-        "loss.csv",
-        "--gan-losses",
-        "gan_loss.csv",
+        ".",
         "--neighbours",
         "neighbours.csv",
         "--quality",

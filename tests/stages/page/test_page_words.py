@@ -41,6 +41,26 @@ def test_guidance_is_told(build):
     assert "A weaker model, ../weak, guides them with a weight of 2.0." in text
 
 
+@pytest.mark.parametrize(("objective", "words"), [("distillation", "Song et al. 2023"), ("tuning", "Geng et al. 2024")])
+def test_tuning_is_told_where_there_was_one(build, objective, words):
+    folder = build()
+    assert "tuned" not in (folder / "page.md").read_text()
+    assert "tune." not in (folder / "page.md").read_text()
+    assert not (folder / "figures" / "tune_loss.svg").exists()
+    sampling = {"ema_decay": 0.99, "sampler": "consistency", "steps": 2, "spacing": "logsnr_trailing", "clip": True}
+    tune = {"tune": {"objective": objective, "points": 12}, "sampling": sampling, "steps": 4000}
+    tune |= {"loss": {"last_tenth": 0.0321, "n": 400}}
+    folder = build({"tune": tune}, {"tune.objective": objective})
+    text = (folder / "page.md").read_text()
+    assert re.search(rf"tuned in 4,000 further steps, by consistency {objective} \({words}\)", text)
+    assert "the average of the tuned weights (decay 0.99)" in text
+    assert "the average of the weights" not in text
+    assert "the last tenth of the steps 0.0321 (n = 400)" in text
+    assert "(Song et al. 2023), in 2 of the 1,000 steps" in text
+    assert f"| `tune.objective` | `{objective}` |" in text
+    assert (folder / "figures" / "tune_loss.svg").exists()
+
+
 def test_categories_are_told_where_there_are_some(build):
     assert "Category by category" not in (build() / "page.md").read_text()
     compared = {key: value for key, value in measured(0.3).items() if "alexnet" in key}

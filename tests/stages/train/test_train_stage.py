@@ -21,8 +21,8 @@ from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
-from stages.likelihood.stage import labels_of
 from stages.shared.formats import read_safetensors
+from stages.shared.images import class_numbers
 
 
 def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_categories_of_digits_are_names(trainers: Trainers, write_params: WriteP
     write_images(tmp_path, ("01", "NA", "1"))
     assert trainers.run()[0] == 0
     assert read_safetensors(tmp_path / "out/model/raw.safetensors")[1]["classes"] == ["01", "NA", "1"]
-    assert labels_of(tmp_path / "train.csv", ["NA", "1", "01"]).tolist() == [2] * 16 + [0] * 16 + [1] * 16
+    assert class_numbers(tmp_path / "train.csv", ["NA", "1", "01"]).tolist() == [2] * 16 + [0] * 16 + [1] * 16
 
 
 def test_weights_carry_all_that_describes_them(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Tuning (Song et al. 2023; Geng et al. 2024): training whose loss is that of a consistency function."""
+
+import copy
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from ddpm.config import STRICT
+from ddpm.diffusion.denoiser import Denoiser
+from ddpm.diffusion.process import q_sample
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.precision import placed
+from ddpm.networks.unet import UNet
+from ddpm.rng import word
+from ddpm.training.batches import Batch, Batches
+from ddpm.training.recipe import Recipe, TrainConfig, total_steps
+from ddpm.training.trainer import Trainer, TrainState
+from ddpm.tuning.consistency import Estimate, error, noise_step, step_down, target_estimate, teachers_path
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TuneConfig:
+    """How trained weights are tuned for one or two evaluations; with the objective `none` they are not.
+
+    `distillation` (Song et al. 2023, arXiv:2303.01469) steps down by the teacher's DDIM, and all stops weigh the same.
+    `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no teacher: it steps down with the image and the noise of x_t,
+    and an error counts with one over the step of the noise-to-signal ratio. The stops are `points` times, equal in log
+    SNR and drawn equally often. The network that sets the target is an average of the tuned one.
+    """
+
+    objective: Literal["none", "distillation", "tuning"]
+    epochs: PositiveInt
+    points: Annotated[int, Field(ge=2)]
+    learning_rate: PositiveFloat
+    target_decay: Annotated[float, Field(ge=0, lt=1)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    seed: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.points % 2:
+            raise ValueError("points must be even: the second of two evaluations is at the middle one")
+
+    def recipe(self, trained: Recipe, count: int) -> Recipe:
+        """How a model that was `trained` so is tuned on `count` images: with its batches, optimiser and label dropout.
+
+        The rate falls along a cosine after a warm-up of at most a tenth of the steps.
+        """
+        decays = tuple(dict.fromkeys(decay for decay in (self.target_decay, self.ema_decay) if decay))
+        changes: dict[str, Any] = {"loss": "mean", "drop_last": False, "rate_schedule": "cosine", "ema_decays": decays}
+        recipe = replace(trained, learning_rate=self.learning_rate, **changes)
+        warmup = min(recipe.warmup_steps, total_steps(recipe, self.epochs, count) // 10)
+        return replace(recipe, warmup_steps=warmup)
+
+
+class StopBatches(Batches):
+    """Batches whose t are drawn from `stops`, each as often as the others."""
+
+    def __init__(self, stops: list[int], *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        law = np.zeros(len(self.up_to))
+        law[stops] = 1 / len(stops)
+        self.up_to = np.cumsum(law)
+
+
+class Tuner(Trainer):
+    """The steps that turn a copy of `teacher` into a consistency function; `batches` have their t from `stops`.
+
+    Args:
+        tune: objective, length, target network.
+        stops: falling time steps from T - 1.
+        teacher: a trained network, which stays as it is.
+        batches: of a recipe that `tune` has made.
+        schedule: that of the teacher.
+        config: as in training.
+        clip: keep the teacher's estimates in [-1, 1], as its sampler does.
+    """
+
+    def __init__(
+        self,
+        tune: TuneConfig,
+        stops: list[int],
+        teacher: UNet,
+        batches: StopBatches,
+        schedule: NoiseSchedule,
+        config: TrainConfig,
+        *,
+        clip: bool,
+    ):
+        seed = word(tune.seed, "tune")
+        super().__init__(batches, schedule, config, seed=seed, epochs=tune.epochs)
+        self.tune, self.clip = tune, clip
+        self.teacher = placed(copy.deepcopy(teacher), self.device).requires_grad_(False).eval()
+        below = torch.full((schedule.steps,), -1)  # [T], the stop below each one
+        below[stops[:-1]] = torch.tensor(stops[1:])
+        self.below = below.to(self.device)
+
+    def losses(self, state: TrainState, batch: Batch) -> Tensor:
+        """How far each image's estimate is from that one stop further down, `[B]`."""
+        s, label = self.below[batch.t], batch.label
+        xt = q_sample(self.schedule, batch.x0, batch.t, batch.eps)
+        x0, eps = batch.x0, batch.eps
+        with torch.no_grad():
+            if self.tune.objective == "distillation":
+                x0, eps = teachers_path(self.schedule, self.teachers_estimate, xt, batch.t, label)
+            xs = step_down(self.schedule, x0, eps, s)
+        target = state.averages[0] if self.tune.target_decay else state.model
+        wanted = target_estimate(self.estimates(target), xs, s, label)
+        torch.manual_seed(torch.initial_seed())  # the same dropout for both times, where the target has any
+        found = error(self.estimates(state.network)(xt, batch.t, label), wanted)
+        return found / noise_step(self.schedule, batch.t, s) if self.tune.objective == "tuning" else found
+
+    def estimates(self, network: Any) -> Estimate:
+        """The estimates of x_0 by `network`."""
+        return Denoiser(network, self.schedule, self.recipe.target, precision=self.precision)
+
+    def teachers_estimate(self, xt: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """The teacher's estimate of x_0, as its sampler takes it."""
+        x0 = self.estimates(self.teacher)(xt, t, label)
+        return x0.clamp(-1, 1) if self.clip else x0

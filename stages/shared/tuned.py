@@ -1,0 +1,30 @@
+"""Tuned weights: where they are, and the times that they know."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddpm.config import ConfigError
+from ddpm.sampling.samplers import SamplerConfig
+from ddpm.sampling.timesteps import Spacing
+
+STOPS: Spacing = "logsnr_trailing"
+"""Of a consistency function: the spacing of the times that it knows."""
+
+
+def tuned_or(weights: Path, tuned: Path | None) -> Path:
+    """The folder TUNED if it has weights, else WEIGHTS."""
+    return tuned if tuned and any(tuned.glob("*.safetensors")) else weights
+
+
+def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: SamplerConfig) -> None:
+    """Fail where `consistency` would stop at `timesteps` that are none of the `stops` of tuned weights.
+
+    Raises:
+        ConfigError: with the numbers of steps that it can take.
+    """
+    if sampler.sampler == "consistency" and stops and not set(timesteps) <= set(stops):
+        possible = ", ".join(str(steps) for steps in range(1, len(stops) + 1) if len(stops) % steps == 0)
+        raise ConfigError(
+            f"steps = {sampler.steps} with spacing {sampler.spacing}: the tuned weights know {len(stops)} times; "
+            f"take spacing {STOPS} and {possible} steps"
+        )

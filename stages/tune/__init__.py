@@ -1,0 +1,1 @@
+"""Stage `tune`: trained weights to a consistency function."""

@@ -1,0 +1,127 @@
+"""Stage `tune`: trained weights to those of a consistency function, which draws in one or two evaluations."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ddpm.config import ConfigError, parse
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.rng import word
+from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.recipe import Recipe, TrainConfig
+from ddpm.training.trainer import TrainState
+from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
+from stages.kit.device import announce, setup
+from stages.kit.files import digest
+from stages.kit.identity import TRAINING, code_digests, platform_of
+from stages.kit.launch import first_process
+from stages.kit.params import Params, read_params
+from stages.kit.processes import distributed, together
+from stages.kit.runtime import RuntimeConfig
+from stages.shared.absent import nothing_to_do
+from stages.shared.formats import write_csv, write_json
+from stages.shared.images import class_numbers, image_set, open_images, require_one_preprocessing
+from stages.shared.latents import open_latents
+from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
+from stages.shared.model import ModelSampling, load_model, settings_of, weights_file
+from stages.shared.training import Job, trained, write_weights
+from stages.shared.tuned import STOPS
+
+
+def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path, latents: Path | None = None) -> str:
+    """Tune WEIGHTS, the folder that `train` writes or a file of it, on the training set in the folder IMAGES.
+
+    The folder TUNED gets the weights, DETAILS and LOSSES say how it went. Where `tune.objective` is `none`, the folder
+    stays empty, and DETAILS say so. A model of latents needs the folder LATENTS.
+    """
+    params = read_params()
+    config = params.section(TuneConfig, "tune")
+    if reason := idle(config, params):
+        return nothing_to_do(reason, details, [tuned], {losses: LOSS_COLUMNS})
+    with distributed():
+        with together():
+            trainer, job = prepare(weights, images, latents, config, params)
+        announce("tune", trainer.device, trainer.precision)
+        with trained(job) as state, together():
+            found = summary(state, trainer)
+            if first_process():
+                averages = dict(zip(trainer.recipe.ema_decays, state.averages, strict=True))
+                write_weights(tuned, {0.0: state.model, **averages}, job.settings)
+                write_csv(losses, loss_table(state.losses, trainer))
+                write_json(details, {**found, **{key: job.settings[key] for key in ("tune", "sampling")}})
+    loss = found["loss"]["last_tenth"]
+    return f"{found['steps']:,} steps, weights in {tuned}, loss of the last tenth {loss:.4g}; see {losses}"
+
+
+def idle(config: TuneConfig, params: Params) -> str:
+    """Why there is nothing to tune; empty where there is something."""
+    if params.model().kind == "gan":
+        return f"models.{params.top.model} is a GAN, which draws in one evaluation"
+    return "tune.objective is none" if config.objective == "none" else ""
+
+
+def prepare(
+    weights: Path, images: Path, latents: Path | None, config: TuneConfig, params: Params
+) -> tuple[Tuner, Job[TrainState]]:
+    """All that the section `tune` asks for, with a network that begins as the teacher.
+
+    Raises:
+        ConfigError: it can't be, with these weights or images.
+    """
+    device, shared = setup(params), params.section(TrainConfig, "train")
+    runtime = params.section(RuntimeConfig, "runtime")
+    model, file = load_model(weights, params, device, shared.precision, latents=latents), weights_file(weights, params)
+    settings = settings_of(file)
+    array, index = image_set(images, "train")
+    data, preprocessing = open_images(array, index)
+    require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
+    encoded = open_latents(latents, len(data)) if model.codec else None
+    labels = class_numbers(index, model.classes) if model.classes else None
+    stops = stops_of(config, model.schedule)
+    try:
+        recipe = config.recipe(parse(Recipe, settings["recipe"], f"{file}: recipe"), len(data))
+        seed = word(config.seed, "tune")
+        batches = StopBatches(
+            stops,
+            encoded.array if encoded else data,
+            labels,
+            len(model.classes),
+            model.schedule,
+            recipe,
+            flip=shared.flip,
+            seed=seed,
+            device=device,
+        )
+        trainer = Tuner(config, stops, model.network, batches, model.schedule, shared, clip=model.own.clip)
+    except ValueError as error:
+        raise ConfigError(f"params.yaml: tune: {error}") from None
+    described = {
+        "tune": {**asdict(config), "stops": stops, "images": len(data)},
+        "sampling": asdict(own_sampling(config, model.own)),
+    }
+    platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
+    identity = {
+        "data": {"weights": digest(file), "images": digest(array), "index": digest(index)},
+        "settings": {**described, "recipe": asdict(recipe), "train": asdict(shared), "clip": model.own.clip},
+        "code": code_digests(TRAINING),
+        "platform": platform,
+    }
+    settings = {**settings, **described}
+    return trainer, loop_job("tune", model.network.train(), trainer, "tune", settings, identity, runtime)
+
+
+def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
+    """How tuned weights are sampled from: in two evaluations, the second at the middle stop."""
+    return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=2, spacing=STOPS)
+
+
+def stops_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
+    """The times that tuned weights know, falling.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if config.points > schedule.steps:
+        raise ConfigError(
+            f"params.yaml: tune.points = {config.points}: must be at most {schedule.steps}, diffusion.steps"
+        )
+    return spaced_timesteps(schedule, config.points, STOPS)

@@ -1,0 +1,79 @@
+"""Tuning through the graph: nothing is trained; killed and continued, drawn from in two evaluations and in one."""
+
+import json
+import time
+
+import psutil
+import pytest
+from support import smoke_options
+
+from benchmarks._clone import Clone
+
+pytestmark = pytest.mark.slow
+
+TUNE = smoke_options("tune.objective=distillation", "tune.epochs=6", "runtime.save_every_seconds=0")
+UNTUNED = smoke_options("tune.objective=none", "tune.epochs=8", "sample.steps=null")
+AFTER_SAMPLE = {"sample", "rank", "evaluate", "page"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
+    """A clone in which the smoke profile has run once, for the tests of this module in their order."""
+    clone = smoke.copy(tmp_path_factory.mktemp("tune") / "clone")
+    clone.commit("smoke run")
+    return clone
+
+
+def files(clone: Clone, folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((clone.folder / "data" / folder).iterdir())}
+
+
+def test_code_of_tuning_runs_no_stage_of_a_model_that_is_not_tuned(clone: Clone) -> None:
+    assert files(clone, "tuned") == {}
+    for name in ("ddpm/tuning/tuner.py", "stages/tune/stage.py"):
+        file = clone.folder / name
+        file.write_bytes(file.read_bytes() + b"# A comment.\n")
+    assert clone.ran("repro") == ["tune"]
+    clone.git("checkout", "ddpm", "stages")
+
+
+def kill_tuning(clone: Clone) -> None:
+    """Start the experiment and kill its tuner when that has saved a state."""
+    process = clone.start("exp", "run", *TUNE)
+    end = time.monotonic() + 300
+    while not list(clone.folder.glob(".cache/tune/*/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    tuners = [each for each in psutil.Process(process.pid).children(recursive=True) if "stages.tune" in each.cmdline()]
+    for each in tuners:
+        each.kill()
+    assert tuners
+    assert process.wait() != 0
+
+
+def test_tuning_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
+    trained = files(clone, "model")
+    kill_tuning(clone)
+    said = clone.dvc("exp", "run", *TUNE)
+    assert "tune: continues at step" in said
+    assert not any(f"Running stage '{stage}'" in said for stage in ("train", "likelihood"))
+    assert files(clone, "model") == trained
+    assert set(files(clone, "tuned")) == {"raw.safetensors", "ema_0.95.safetensors", "ema_0.99.safetensors"}
+    assert "by consistency distillation" in (clone.folder / "reports" / "index.html").read_text()
+    assert json.loads((clone.folder / "reports" / "details" / "tune.json").read_text())["sampling"]["steps"] == 2
+    assert clone.ran("repro") == []
+    clone.dvc("plots", "show")
+
+
+def test_one_evaluation_is_drawn_from_the_same_weights(clone: Clone) -> None:
+    two, tuned = (clone.folder / "data" / "samples" / "samples.npy").read_bytes(), files(clone, "tuned")
+    assert set(clone.ran("exp", "run", *TUNE, "-S", "sample.steps=1")) == AFTER_SAMPLE
+    assert (clone.folder / "data" / "samples" / "samples.npy").read_bytes() != two
+    assert files(clone, "tuned") == tuned
+    assert "in 1 of the 1,000 steps" in (clone.folder / "reports" / "page.md").read_text()
+
+
+def test_back_to_the_trained_weights_all_comes_from_the_cache(clone: Clone) -> None:
+    assert set(clone.ran("exp", "run", *UNTUNED)) <= {"tune", "page"}  # with outputs that Git keeps
+    assert files(clone, "tuned") == {}
