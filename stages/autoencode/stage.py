@@ -22,7 +22,7 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import nothing_to_do
+from stages.shared.absent import emptied, nothing_to_do
 from stages.shared.codec import STATISTICS
 from stages.shared.formats import write_csv, write_json, write_npy, write_png, write_safetensors
 from stages.shared.images import image_set, open_images
@@ -112,7 +112,7 @@ def encode(
     """
     autoencoder: torch.nn.Module = state.averages[0]
     assert isinstance(autoencoder, Autoencoder)
-    files = latents_in(latents)
+    files = latents_in(emptied(latents))
     means = encoded_means(
         autoencoder, trainer.batches.images, job.runtime.at_once(IMAGES_AT_ONCE), trainer.device, trainer.precision
     )

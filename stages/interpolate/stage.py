@@ -22,7 +22,7 @@ from stages.kit.errors import StageError
 from stages.kit.params import Params, read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import emptied
+from stages.shared.absent import emptied, leave_absent
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import read_safetensors, write_json, write_npy
 from stages.shared.gan import GanModel, folder_of, is_gan, load_gan
@@ -120,11 +120,12 @@ def noise_paths(
 
 def write_real(real: "Real", drawn: Mapping[str, Drawn], found: Mapping[str, Any], arrays: Path, figures: Path) -> None:
     """Fill both folders anew with what was drawn between real images, if there is any."""
-    emptied(arrays)
-    emptied(figures)
-    if drawn:
-        write_npy(arrays / "interpolation_real.npy", np.stack([each.images for each in drawn.values()]))
-        save_figure(figures / "interpolation_real.png", real_figure(drawn, real.held_out, found))
+    if not drawn:
+        leave_absent(arrays)
+        leave_absent(figures)
+        return
+    write_npy(emptied(arrays) / "interpolation_real.npy", np.stack([each.images for each in drawn.values()]))
+    save_figure(emptied(figures) / "interpolation_real.png", real_figure(drawn, real.held_out, found))
 
 
 class Real(NamedTuple):

@@ -43,7 +43,7 @@ class Figure:
 def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
     """Fill `folder` anew with the figures that the stages have DRAWN; by name.
 
-    Those that lie in a folder of their own are left out where it is empty, as for a GAN.
+    Those that have a folder of their own are left out where it lacks them, as for a GAN.
     """
     shutil.rmtree(folder, ignore_errors=True)
     figures = {}
@@ -66,7 +66,7 @@ def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
 
 
 def found(drawn: Path, name: str) -> Path | None:
-    """The file of this name in DRAWN, or in the folder there that is named as it; None where that folder is empty."""
+    """The file of this name in DRAWN, or in the folder there that is named as it; None where that folder lacks it."""
     own = drawn / Path(name).stem
     if not own.is_dir():
         return drawn / name

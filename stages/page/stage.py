@@ -17,6 +17,7 @@ from stages.page.findings import findings
 from stages.page.publish import Figure, plot_of, publish, publish_one, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
+from stages.shared.absent import NOTE
 from stages.shared.factors import FACTORS
 from stages.shared.figures import save_figure
 from stages.shared.formats import write_json
@@ -70,7 +71,7 @@ def main(
     curves = {**loss_curves(losses, told), "quality_time": quality_figure(benchmark)}
     shown = published_figures(figures, curves, latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
-    weights = [file for made in (latents, model, tuned, gan) for file in sorted(made.iterdir())]
+    weights = [file for made in (latents, model, tuned, gan) for file in sorted(made.iterdir()) if file.name != NOTE]
     files = [train.array, val.array, *weights, drawn.array]
     facts = {
         **facts_of(params, told, benchmark),

@@ -23,7 +23,7 @@ from stages.kit.progress import progress
 from stages.kit.state import parts_folder
 from stages.sample.draw import Drawing, Draws, draw_chunks, join_chunks, prepare
 from stages.sample.gan import prepare_gan
-from stages.shared.absent import emptied
+from stages.shared.absent import emptied, leave_absent
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.formats import write_csv, write_png, write_safetensors
 from stages.shared.gan import folder_of, is_gan
@@ -81,9 +81,13 @@ def main(
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
                 write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
-                figure, trajectory = emptied(figures / "processes"), emptied(samples / "reverse")
+                figure, trajectory = figures / "processes", samples / "reverse"
                 if isinstance(drawing, Drawing):
-                    show_processes(drawing, real, figure / "processes.png", trajectory / "reverse.safetensors")
+                    files = emptied(figure) / "processes.png", emptied(trajectory) / "reverse.safetensors"
+                    show_processes(drawing, real, *files)
+                else:
+                    leave_absent(figure)
+                    leave_absent(trajectory)
     return f"{drawing.config.count:,} images in {drawn.array}; see {grid}"
 
 

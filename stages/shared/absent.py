@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.kit.files import write_text
 from stages.kit.launch import first_process
 from stages.shared.formats import write_csv, write_json
+
+NOTE = "absent.txt"
+"""All that is in a folder without contents: of an empty one DVC would warn at every step."""
 
 
 def emptied(folder: Path) -> Path:
@@ -17,15 +21,20 @@ def emptied(folder: Path) -> Path:
     return folder
 
 
+def leave_absent(folder: Path) -> None:
+    """Empty FOLDER but for the note that there is nothing."""
+    write_text(emptied(folder) / NOTE, "There is nothing here for the chosen model; reports/details/ says why.\n")
+
+
 def nothing_to_do(reason: str, details: Path, folders: Sequence[Path], tables: Mapping[Path, Sequence[str]]) -> str:
-    """The stage's line. DETAILS say the REASON, FOLDERS are empty, and TABLES have their columns, but no row.
+    """The stage's line. DETAILS say the REASON, FOLDERS have a note alone, and TABLES have their columns, but no row.
 
     Of several processes the first one writes them.
     """
     if not first_process():
         return reason
     for folder in folders:
-        emptied(folder)
+        leave_absent(folder)
     for table, columns in tables.items():
         write_csv(table, pd.DataFrame(columns=list(columns)))
     write_json(details, {"absent": reason})

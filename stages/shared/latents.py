@@ -1,4 +1,4 @@
-"""The files of a folder of latents, as `autoencode` writes them; of a model that learns pixels it is empty."""
+"""The files of a folder of latents, as `autoencode` writes them; a model that learns pixels has none."""
 
 from pathlib import Path
 from typing import NamedTuple

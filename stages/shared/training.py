@@ -21,6 +21,7 @@ from stages.kit.progress import progress, stop_request
 from stages.kit.resume import step_of
 from stages.kit.runtime import RuntimeConfig
 from stages.kit.state import WorkingState, working_state
+from stages.shared.absent import NOTE
 from stages.shared.formats import write_safetensors
 
 
@@ -170,6 +171,6 @@ def write_weights(folder: Path, networks: Mapping[float, nn.Module], settings: M
     for name, decay in files.items():
         tensors = {key: tensor.contiguous() for key, tensor in networks[decay].state_dict().items()}
         write_safetensors(folder / name, tensors, {**settings, "ema_decay": decay})
-    for file in folder.glob("*.safetensors"):
+    for file in [*folder.glob("*.safetensors"), *folder.glob(NOTE)]:
         if file.name not in files:
             file.unlink()

@@ -30,8 +30,8 @@ from stages.shared.tuned import STOPS
 def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path, latents: Path | None = None) -> str:
     """Tune WEIGHTS, the folder that `train` writes or a file of it, on the training set in the folder IMAGES.
 
-    The folder TUNED gets the weights, DETAILS and LOSSES say how it went. Where `tune.objective` is `none`, the folder
-    stays empty, and DETAILS say so. A model of latents needs the folder LATENTS.
+    The folder TUNED gets the weights, DETAILS and LOSSES say how it went. Where `tune.objective` is `none`, there is
+    nothing to do, and DETAILS say so. A model of latents needs the folder LATENTS.
     """
     params = read_params()
     config = params.section(TuneConfig, "tune")

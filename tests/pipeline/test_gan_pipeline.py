@@ -58,8 +58,8 @@ def test_a_gan_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
     said = clone.dvc("exp", "run", *GAN)
     assert "gan: continues at step" in said
     assert "likelihood: nothing to do: a GAN gives no image a probability" in said
-    assert not list(clone.folder.glob("data/model/*"))
-    assert not list(clone.folder.glob("data/figures/processes/*"))
+    assert not list(clone.folder.glob("data/model/*.safetensors"))
+    assert not list(clone.folder.glob("data/figures/processes/*.png"))
     assert {path.name for path in (clone.folder / "data" / "gan").iterdir()} == {
         "raw.safetensors", "ema_0.99.safetensors", "ema_0.999.safetensors",
     }  # fmt: skip

@@ -20,6 +20,7 @@ import stages.sample.stage
 import stages.train.stage
 from ddpm.config import ConfigError
 from stages.kit.params import read_params
+from stages.shared.absent import NOTE
 from stages.shared.formats import read_metadata, read_safetensors
 from stages.shared.gan import load_gan
 from stages.shared.model import load_model
@@ -107,7 +108,7 @@ def test_each_stage_leaves_the_other_kind_alone(write_params: WriteParams, tmp_p
         else:
             said = stages.gan.stage.main(gan=folder, **files)
             assert said == "nothing to do: models.tiny is a diffusion model"
-        assert list(folder.iterdir()) == []
+        assert [file.name for file in folder.iterdir()] == [NOTE]
         assert json.loads(details.read_text())["absent"] in said
         assert len(pd.read_csv(losses)) == 0
 
@@ -155,7 +156,7 @@ def test_what_a_gan_has_no_number_for_is_absent_with_the_reason(trained: Path, t
     files = {"details": tmp_path / "likelihood.json", "levels": tmp_path / "levels.csv"}
     stages.likelihood.stage.main(trained, images=tmp_path, figures=tmp_path, **files)
     assert "no image a probability" in json.loads(files["details"].read_text())["absent"]
-    assert list((tmp_path / "noise_loss").iterdir()) == []
+    assert [file.name for file in (tmp_path / "noise_loss").iterdir()] == [NOTE]
     with pytest.raises(ConfigError, match="has the generator of a GAN, where a diffusion model is wanted"):
         load_model(trained, read_params(), torch.device("cpu"), "float32")
 

@@ -25,7 +25,7 @@ GAN = {
 
 @pytest.fixture
 def reports(build, monkeypatch):
-    """The folder of the page of a GAN, whose stages have left empty folders."""
+    """The folder of the page of a GAN, whose stages have left folders without pictures."""
     import page_inputs
 
     arrays, figures = page_inputs.write_arrays, page_inputs.write_figures

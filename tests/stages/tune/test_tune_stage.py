@@ -16,6 +16,7 @@ from ddpm.config import ConfigError
 from stages.interpolate.stage import main as interpolate
 from stages.kit.params import read_params
 from stages.sample.stage import main as sample
+from stages.shared.absent import NOTE, leave_absent
 from stages.shared.formats import read_safetensors
 from stages.shared.model import load_model
 from stages.tune.stage import main
@@ -73,7 +74,7 @@ def test_a_rate_that_diverges_is_named(tuners: Trainers, write_params: WritePara
     assert "lower tune.learning_rate, now 1e+10" in stderr.splitlines()[-1]
 
 
-def test_without_an_objective_there_is_an_empty_folder(write_params: WriteParams, tmp_path: Path) -> None:
+def test_without_an_objective_there_is_a_note_alone(write_params: WriteParams, tmp_path: Path) -> None:
     """Also where weights of an earlier run lie; nothing is read."""
     write_params({})
     folder = tmp_path / "tuned"
@@ -81,7 +82,7 @@ def test_without_an_objective_there_is_an_empty_folder(write_params: WriteParams
     (folder / "raw.safetensors").touch()
     said = main(tmp_path, images=tmp_path, tuned=folder, details=tmp_path / "t.json", losses=tmp_path / "loss.csv")
     assert said == "nothing to do: tune.objective is none"
-    assert list(folder.iterdir()) == []
+    assert [file.name for file in folder.iterdir()] == [NOTE]
     assert json.loads((tmp_path / "t.json").read_text()) == {"absent": "tune.objective is none"}
     assert (tmp_path / "loss.csv").read_text() == "epoch,step,loss,learning_rate\n"
 
@@ -100,7 +101,7 @@ def test_tuned_weights_are_drawn_from_as_they_say(tuners: Trainers, tmp_path: Pa
         return np.load(tmp_path / "samples.npy")
 
     empty = tmp_path / "empty"
-    empty.mkdir()
+    leave_absent(empty)
     untuned, two, one = drawn(empty), drawn(tuned), drawn(tuned, steps=1)
     assert np.array_equal(untuned, drawn(None))
     assert not any(np.array_equal(a, b) for a, b in ((untuned, two), (two, one), (untuned, one)))
