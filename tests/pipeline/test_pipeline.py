@@ -69,7 +69,7 @@ def test_code_that_changes_no_output_runs_nothing(clone: Clone) -> None:
 def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
     clone.commit("smoke run")
     sampled = ["evaluate", "page", "rank", "sample"]
-    trained = sorted([*sampled, "interpolate", "likelihood", "train"])
+    trained = sorted([*sampled, "gan", "interpolate", "likelihood", "train", "tune"])
     sampler = ["-S", "sample.sampler=dpmpp_2m", "-S", "sample.steps=5"]
     assert sorted(clone.ran("exp", "run", *sampler)) == sampled
     assert sorted(clone.ran("exp", "run", "-S", "epochs=3")) == trained
