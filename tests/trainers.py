@@ -1,4 +1,4 @@
-"""Processes that run the stage `train`, `tune` or `gan` of a small network on a few drawn churches."""
+"""Processes that run the stage `train`, `tune`, `gan` or `autoencode` of a small network on a few drawn churches."""
 
 import os
 import resource
@@ -45,7 +45,8 @@ SMALL_GAN = {
 def arguments(out: Path, stage: str = "train") -> list[str]:
     """Those of `python -m stages.STAGE` in the folder of the images; `tune` takes the weights in `trained`."""
     given = ["trained/model"] if stage == "tune" else []
-    weights = {"train": "model", "tune": "tuned", "gan": "gan"}[stage]
+    given += ["--backbone", "backbone.safetensors"] if stage == "autoencode" else []
+    weights = {"train": "model", "tune": "tuned", "gan": "gan", "autoencode": "latents"}[stage]
     written = {weights: weights, "details": f"{stage}.json", "losses": "loss.csv"}
     options = [word for name, file in written.items() for word in (f"--{name}", str(out / file))]
     return [*given, "--images", ".", *options]

@@ -123,14 +123,16 @@ def require_steps(params: Params) -> None:
         own, stops = own_sampling(tune, own), stops_of(tune, schedule)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
-    ways = [("sample" if sample.steps else models, sampling(own, "sample", **asdict(sample)))]
-    # Real images are interpolated by these two, whatever `methods` are.
+    chosen = sample.steps or sample.sampler
+    ways = [("sample" if chosen else models, sampling(own, "sample", **asdict(sample)), stops)]
+    # Real images are interpolated by these two, whatever `methods` are; all but `native` takes untuned weights.
     for name in dict.fromkeys(["ancestral", "ddim", *(METHODS[method][1] for method in interpolate.methods)]):
-        ways.append((models if name == "native" else "interpolate", way(own, interpolate, name)))
-    for section, each in ways:
+        native = name == "native"
+        ways.append((models if native else "interpolate", way(own, interpolate, name), stops if native else []))
+    for section, each, known in ways:
         try:
             timesteps = spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
-            require_stops(stops, timesteps, each.sampler)
+            require_stops(known, timesteps, each.sampler)
         except ConfigError as error:
             raise ConfigError(f"params.yaml: {section}.{error}") from None
 

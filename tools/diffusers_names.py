@@ -79,7 +79,7 @@ def scheduler_arguments(diffusion: DiffusionConfig, target: str, how: ModelSampl
         "variance_type": f"fixed_{how.variance}",
         "clip_sample": how.clip,
         "prediction_type": TARGETS[target],
-        "timestep_spacing": "trailing" if how.spacing == "logsnr" else how.spacing,
+        "timestep_spacing": "trailing" if how.spacing.startswith("logsnr") else how.spacing,
     }
 
 

@@ -37,13 +37,14 @@ def timestep_law(recipe: Recipe, schedule: NoiseSchedule) -> np.ndarray:
 
     sigma = sqrt((1 - alpha_bar) / alpha_bar) is the noise-to-signal ratio, and log sigma has the mean `timesteps_mean`
     and the standard deviation `timesteps_std`, cut at both ends of the schedule. Karras et al. 2022 (arXiv:2206.00364,
-    table 1) have -1.2 and 1.2. A mean of 0 and 1.5 spend fewer steps on almost pure noise, of which the linear schedule
-    has many, and more where shapes and edges are decided.
+    table 1) have -1.2 and 1.2. A mean near 0 and 1.5 spend fewer steps on almost pure noise, of which the linear
+    schedule has many, and more where shapes and edges are decided.
 
     Where the schedule is shifted, so is the mean: p(t) is that of the schedule as it was.
 
     p(t) is a weight: the loss is not divided by it, so that a step counts with p(t) times `Denoiser.loss_weight`.
-    With `min_snr` this is p(t) min(SNR, 5), not the weighting of Hang et al., whose t is uniform.
+    With `min_snr` this is p(t) times SNR within `weighting_limits`, not the weighting of Hang et al., whose t is
+    uniform.
     """
     if recipe.timesteps == "uniform":
         return np.full(schedule.steps, 1 / schedule.steps)

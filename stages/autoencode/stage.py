@@ -50,17 +50,17 @@ def main(*, images: Path, backbone: Path, latents: Path, details: Path, losses: 
             trainer, job = prepare(params, images)
         announce("autoencode", trainer.device, trainer.precision)
         with trained(job) as state, together():
+            found = summary(state, trainer)
             if first_process():
-                codec, found = encode(trainer, job, state, latents)
+                codec, shape = encode(trainer, job, state, latents)
                 quality = Quality(backbone, codec, trainer, job.runtime)
                 held_out = open_images(*image_set(images, "val")).array
                 decoded = reconstructed(quality, held_out)
                 rows = np.concatenate([held_out[:SHOWN], decoded[:SHOWN]])
                 write_png(latents / "reconstructions.png", tile_grid(rows, columns=min(SHOWN, len(held_out))))
                 write_csv(losses, loss_table(state.losses, trainer))
-                found |= told(quality, held_out, decoded)
-                write_json(details, {**summary(state, trainer), **found})
-    return f"latents in {latents}, {found['psnr']['value']:.1f} dB on held-out images; see {details}"
+                write_json(details, {**found, **shape, **told(quality, held_out, decoded)})
+    return f"{found['steps']:,} steps, latents in {latents}; see {details}"
 
 
 def prepare(params: Params, images: Path) -> tuple[AutoencoderTrainer, Job[TrainState]]:

@@ -15,6 +15,7 @@ TO_LOWER = {
     "extract": [WORKERS],
     "autoencode": [("train.micro_batch_images", "all images of a step that a process has")],
     "train": [("train.micro_batch_images", "all images of a step that a process has")],
+    "tune": [("train.micro_batch_images", "all images of a step that a process has")],
     "gan": [("train.micro_batch_images", "all images of a step that a process has")],
     "sample": [BATCH],
     "interpolate": [BATCH, ("interpolate.pairs", "")],

@@ -17,12 +17,15 @@ def tuned_or(weights: Path, tuned: Path | None) -> Path:
 
 
 def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: SamplerConfig) -> None:
-    """Fail where `consistency` would stop at `timesteps` that are none of the `stops` of tuned weights.
+    """Fail where weights with these `stops`, or without, can't be drawn from by `sampler`, which stops at `timesteps`.
 
     Raises:
-        ConfigError: with the numbers of steps that it can take.
+        ConfigError: with the sampler or the numbers of steps that they take.
     """
-    if sampler.sampler == "consistency" and stops and not set(timesteps) <= set(stops):
+    if (sampler.sampler == "consistency") != bool(stops):
+        wanted = "consistency, the only one of tuned weights" if stops else "another: consistency is for tuned weights"
+        raise ConfigError(f"sampler = {sampler.sampler}: must be {wanted}; see tune.objective")
+    if stops and not set(timesteps) <= set(stops):
         possible = ", ".join(str(steps) for steps in range(1, len(stops) + 1) if len(stops) % steps == 0)
         raise ConfigError(
             f"steps = {sampler.steps} with spacing {sampler.spacing}: the tuned weights know {len(stops)} times; "

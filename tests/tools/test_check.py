@@ -56,6 +56,11 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"tune.points": 9}, r"tune .*points must be even"),
         ({"tune.objective": "tuning", "tune.points": 1002}, r"tune\.points = 1002: must be at most 1000"),
         ({"tune.objective": "tuning", "sample.steps": 5}, r"sample\.steps = 5 .* take spacing logsnr_trailing"),
+        (
+            {"tune.objective": "tuning", "sample.sampler": "ddim", "sample.steps": 6},
+            r"sample\.sampler = ddim: must be consistency, the only one of tuned weights",
+        ),
+        ({"sample.sampler": "consistency", "sample.steps": 2}, r"must be another: consistency is for tuned weights"),
         ({"rank.net": "resnet"}, r"rank\.net = \"resnet\""),
     ],
 )  # fmt: skip

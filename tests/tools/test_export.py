@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -24,6 +24,7 @@ from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import SamplerConfig
+from ddpm.sampling.timesteps import Spacing
 from stages.evaluate import stage as evaluate
 from stages.interpolate import stage as interpolate
 from stages.kit.errors import StageError
@@ -129,6 +130,17 @@ def test_other_schedulers_draw_our_images(written: Any, tmp_path: Path, name: st
         for t in steps.timesteps:
             xt = steps.step(pipeline.unet(xt, t).sample, t, xt).prev_sample
     assert torch.allclose(pixel_shuffle(xt, 2), drawn(loaded(file), name, 5, clip=False), atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+def test_a_pipeline_has_strides_for_each_spacing(
+    written: Any, write_params: WriteParams, tmp_path: Path, spacing: str
+) -> None:
+    write_params({"model": "smoke", "extract.size": SIZE, "models.smoke.sampling.spacing": spacing})
+    exported(written(), tmp_path / "out")
+    scheduler = opened(tmp_path / "out").scheduler
+    scheduler.set_timesteps(2)
+    assert len(scheduler.timesteps) == 2
 
 
 def test_onnx_takes_any_number_of_images(written: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from drawn import unseen, write_images, write_set
 from support import WriteParams
 from torch import Tensor
+from trainers import Trainers, outputs
 
 from ddpm.config import ConfigError
 from ddpm.networks.autoencoder import LATENT_STD
@@ -63,6 +64,15 @@ def folder(
 def run(out: Path = Path("out")) -> str:
     written = {"latents": out / "latents", "details": out / "autoencode.json", "losses": out / "loss.csv"}
     return autoencode.main(images=Path(), backbone=Path("backbone.safetensors"), **written)
+
+
+def test_two_processes_train_what_one_does(processes: ForkServerContext, folder: Path) -> None:
+    autoencoders = Trainers(processes, folder, "autoencode")
+    assert autoencoders.run("one", root="a")[0] == 0
+    assert autoencoders.run_two("two", root="b")[0] == [0, 0]
+    one, two = (pd.read_csv(folder / out / "loss.csv") for out in ("one", "two"))
+    assert np.allclose(one, two, rtol=1e-3, atol=1e-5)
+    assert outputs(folder / "one").keys() == outputs(folder / "two").keys()
 
 
 def trained(latents: Path | None) -> str:
