@@ -73,7 +73,7 @@ def main(*, images: Path | None = None) -> str:
     else:
         require_network(params)
         require_steps(params)
-        guide_file(sample, params, own_of(params))
+        guide_file(sample, params, drawn_by(params))
     require_average(params)
     require_samples(params)
     conditional = params.mapping("models", params.top.model, "network")["conditional"]
@@ -109,6 +109,12 @@ def own_of(params: Params) -> ModelSampling:
     return params.section(ModelSampling, "models", params.top.model, "sampling")
 
 
+def drawn_by(params: Params) -> ModelSampling:
+    """How `sample` draws by default: as the chosen model is sampled from, or its tuned weights."""
+    own, tune = own_of(params), params.section(TuneConfig, "tune")
+    return own if tune.objective == "none" else own_sampling(tune, own)
+
+
 def require_steps(params: Params) -> None:
     """Fail where a sampler takes more steps than the diffusion has, or the diffusion too few for the bound.
 
@@ -118,9 +124,8 @@ def require_steps(params: Params) -> None:
     diffusion, own = params.section(DiffusionConfig, "diffusion"), own_of(params)
     schedule = NoiseSchedule(diffusion, params.model().log_snr_shift)
     VariationalBound(schedule, own.variance)
-    tune, stops = params.section(TuneConfig, "tune"), []
-    if tune.objective != "none":
-        own, stops = own_sampling(tune, own), stops_of(tune, schedule)
+    tune = params.section(TuneConfig, "tune")
+    own, stops = drawn_by(params), [] if tune.objective == "none" else stops_of(tune, schedule)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     chosen = sample.steps or sample.sampler

@@ -77,7 +77,8 @@ def main(
     preprocessing = {weights: model.preprocessing}
     at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
     real = open_real(backbone, images, preprocessing, config, device, at_once)
-    native = load(tuned_or(weights, tuned), latents, params, device)
+    chosen = tuned_or(weights, tuned)
+    native = model if chosen == weights else load(chosen, latents, params, device)
     noise = noise_paths(model, native, config, device)
     found: dict[str, Any] = {"noise": {}, "real": {}}
     pictured: dict[str, Drawn] = {}
@@ -124,8 +125,10 @@ def write_real(real: "Real", drawn: Mapping[str, Drawn], found: Mapping[str, Any
         leave_absent(arrays)
         leave_absent(figures)
         return
-    write_npy(emptied(arrays) / "interpolation_real.npy", np.stack([each.images for each in drawn.values()]))
-    save_figure(emptied(figures) / "interpolation_real.png", real_figure(drawn, real.held_out, found))
+    for folder in (arrays, figures):  # by hand they may be one
+        emptied(folder)
+    write_npy(arrays / "interpolation_real.npy", np.stack([each.images for each in drawn.values()]))
+    save_figure(figures / "interpolation_real.png", real_figure(drawn, real.held_out, found))
 
 
 class Real(NamedTuple):

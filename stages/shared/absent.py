@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.kit.errors import StageError
 from stages.kit.files import write_text
 from stages.kit.launch import first_process
 from stages.shared.formats import write_csv, write_json
@@ -13,10 +14,22 @@ NOTE = "absent.txt"
 """All that is in a folder without contents: of an empty one DVC would warn at every step."""
 
 
+WRITTEN = {".npy", ".png", ".safetensors"}
+"""What the files of such a folder end in, else."""
+
+
 def emptied(folder: Path) -> Path:
-    """FOLDER with no file in it."""
+    """FOLDER with no file in it.
+
+    Raises:
+        StageError: what is in it was written by no stage.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
+    files = sorted(folder.iterdir())
+    for file in files:
+        if file.name != NOTE and file.suffix not in WRITTEN:
+            raise StageError(f"{file} is nothing that a stage writes, and all in {folder} is replaced: name another one")
+    for file in files:
         file.unlink()
     return folder
 

@@ -70,7 +70,8 @@ def test_plots_lay_experiments_over_each_other(swept: Clone) -> None:
         "reports/rank/distances.csv": "distance",
         "quality against time": "kid",
     }
-    assert {name for name in plots if not name.endswith((".png", ".jpg"))} == set(curves)
+    drawn = {name for name, rows in plots.items() if rows}  # the loss of a stage with nothing to do has no rows
+    assert {name for name in drawn if not name.endswith(".png")} == set(curves)
     for name, column in curves.items():
         (plot,) = plots[name]
         rows = plot["content"]["data"]["values"]
