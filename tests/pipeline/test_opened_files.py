@@ -8,6 +8,8 @@ from ruamel.yaml import YAML
 from support import REPOSITORY
 from test_graph import CARRIED
 
+from docs.generate import file_of
+
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # ddpm/processes.py is what stages/kit asks who is first; where the library uses it, test_graph wants it as a dep.
 ALLOWED = ("params.yaml", "stages/kit", "ddpm/config.py", "ddpm/processes.py", ".cache", ".dvc")
@@ -21,7 +23,7 @@ def outputs(stage: str) -> list[str]:
 
 def carried(stage: str) -> list[str]:
     """Code whose change an output carries that the stage depends on."""
-    return [str(path) for path, output in CARRIED.items() if output in STAGES[stage]["deps"]]
+    return [str(file_of(module)) for module, output in CARRIED.items() if output in STAGES[stage]["deps"]]
 
 
 def within(path: str, places: list[str]) -> bool:
