@@ -165,7 +165,7 @@ def drawing_of(weights: Path, system: Mapping[str, Any]) -> Any:
     changes = dict(each.removeprefix("sample.").split("=") for each in system["options"] if each.startswith("sample."))
     values = {name: read_value(text, f"sample.{name}", listed=False) for name, text in changes.items()}
     params = read_params({"sample": {**values, "count": TIMED}})
-    return prepare_gan(weights, params) if is_gan(weights) else prepare(weights, params, None)
+    return prepare_gan(weights, params) if is_gan(weights) else prepare(weights, params)
 
 
 def timing(found: dict[str, Any], systems: Mapping[str, Mapping[str, Any]], seed: int, repeats: int) -> dict[str, Any]:

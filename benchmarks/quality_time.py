@@ -120,7 +120,7 @@ def drawing_of(row: Row, count: int, threads: int | None) -> Drawing:
         "guide": None,
     }
     runtime = {**params.mapping("runtime"), **({"threads": threads} if threads else {})}
-    return prepare(ROOT / "data/model", Params({**params.values, "sample": sample, "runtime": runtime}), None)
+    return prepare(ROOT / "data/model", Params({**params.values, "sample": sample, "runtime": runtime}))
 
 
 @functools.cache

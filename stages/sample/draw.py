@@ -114,7 +114,7 @@ class Draws(Protocol):
         """The images of these numbers, uint8 `[len(ids), H, W, 3]`; `on_step` is called with t, x_t and x_0."""
 
 
-def prepare(weights: Path, params: Params, latents: Path | None) -> Drawing:
+def prepare(weights: Path, params: Params, latents: Path | None = None) -> Drawing:
     """What the section `sample` asks for; of a model that draws latents the folder LATENTS has the autoencoder.
 
     Raises:
