@@ -1,4 +1,4 @@
-"""Models of latents and of other sizes, from a clone through to the page."""
+"""A model of latents at another size than the default's, from a clone through to the page."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 AUTOENCODER = "models.latent.autoencoder"
 LATENT = (
     "model=latent",
+    "extract.size=64",
     "models.latent.network.channels=16",
     "models.latent.recipe.batch_images=16",
     f"{AUTOENCODER}.network.channels=8",
@@ -21,24 +22,17 @@ LATENT = (
     f"{AUTOENCODER}.recipe.warmup_steps=2",
     "sample.steps=2",
 )
-LARGER = ("model=tiny_64", "extract.size=64", "epochs=1", "models.tiny_64.network.channels=16", "sample.steps=2")
 
 
-def test_a_model_of_latents_goes_through_to_the_page(tmp_path: Path, smoke: Clone) -> None:
+def test_a_model_of_latents_of_64_pixels_goes_through_to_the_page(tmp_path: Path, smoke: Clone) -> None:
     """Of a clone in which a model of pixels has run, for which there are no latents."""
     clone = smoke.copy(tmp_path / "clone")
     assert not list((clone.folder / "data" / "latents").glob("*.npy"))
-    assert set(clone.ran("exp", "run", *smoke_options(*LATENT))) == set(STAGES) - {"fetch", "extract", "weights"}
+    assert set(clone.ran("exp", "run", *smoke_options(*LATENT))) == set(STAGES) - {"fetch", "weights"}
     page = (clone.folder / "reports" / "page.md").read_text()
     assert "The network learns latents" in page
     assert (clone.folder / "reports" / "figures" / "reconstructions.webp").exists()
-    assert np.load(clone.folder / "data" / "samples" / "samples.npy").shape == (64, 48, 48, 3)
+    assert np.load(clone.folder / "data" / "samples" / "samples.npy").shape == (64, 64, 64, 3)
     found = json.loads((clone.folder / "reports" / "details" / "autoencode.json").read_text())
     assert found["kid"]["decoded"]["value"] > found["kid"]["real"]["value"]
     assert clone.ran("repro") == []
-
-
-def test_every_stage_works_at_64_pixels(tmp_path: Path, smoke: Clone) -> None:
-    clone = smoke.copy(tmp_path / "clone")
-    assert set(clone.ran("exp", "run", *smoke_options(*LARGER))) == set(STAGES) - {"fetch", "weights"}
-    assert np.load(clone.folder / "data" / "samples" / "samples.npy").shape == (64, 64, 64, 3)
