@@ -7,7 +7,7 @@
 Run it after `dvc repro`, whose held-out images and features judge. The runs are made in a clone in `.cache/comparison`,
 with the seed of training replaced; what it has made, it need not make again, so that an interrupted comparison goes on
 where it was. Samples of one number come from the same noise in all systems that have a sampler: ΔKID is the KID of a
-system less that of `ancestral_1000` with the same seed, which is to be run before. Minutes are those of the command
+system less that of `ancestral_1000` with the same seed, once that has been run. Minutes are those of the command
 that trains (`dvc repro train`, `tune`, `gan`), each on this machine alone. All is kept in `benchmarks/comparison.json`.
 
 Timing: from noise to pixels, without the start of a process; several times round, so that a busy moment falls on all.
@@ -69,8 +69,11 @@ def main() -> None:
                 for name, system in chosen.items():
                     found["rows"] = replaced(found["rows"], quality(name, system, seed))
                     write_json(FILE, found)
+            found["rows"] = [{**row, "kid_difference": less_reference(row)} for row in found["rows"]]
+            write_json(FILE, found)
         if arguments.only != "quality":
-            write_json(FILE, timing(found, chosen, arguments.seeds[0], arguments.repeats))
+            found = timing(found, chosen, arguments.seeds[0], arguments.repeats)
+            write_json(FILE, found)
     print(table(found, systems))
 
 
@@ -99,7 +102,7 @@ def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
     shutil.copytree(weights_in(clone, trained[-1])[0].parent, place / "weights", dirs_exist_ok=True)
     batch = YAML(typ="safe").load(clone.folder / "params.yaml")["models"]
     told = {stage: json.loads((clone.folder / f"reports/details/{stage}.json").read_text()) for stage in trained}
-    model = "gan" if "gan" in trained else "tiny"
+    model, features = "gan" if "gan" in trained else "tiny", alexnet()
     ranked = json.loads((clone.folder / "reports/details/rank.json").read_text())
     return {
         "system": name,
@@ -109,8 +112,9 @@ def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "images": sum(each["steps"] for each in told.values()) * batch[model]["recipe"]["batch_images"],
         "parameters": told[trained[0]]["parameters"],
         "evaluations": drawing_of(place / "weights", system).evaluations,
-        **judged(samples, seed),
         **judge(samples[:IMAGES], reporting_images()),
+        "kid": asdict(kid(features(samples), features(reporting_images()))),
+        "kid_difference": None,
         "place": ranked["percentile"]["mean"],
         "copies": ranked["copies"]["samples"],
     }
@@ -152,12 +156,14 @@ def minutes_of(clone: Clone, stage: str) -> float:
     return minutes
 
 
-def judged(samples: np.ndarray, seed: int) -> dict[str, Any]:
-    """KID with its interval, and ΔKID if the reference with this seed has been run."""
-    features, reference = alexnet(), CACHE / f"{REFERENCE}_{seed}" / "samples.npy"
-    ours, held_out = features(samples), features(reporting_images())
-    difference = kid_difference(ours, features(np.load(reference)), held_out) if reference.exists() else None
-    return {"kid": asdict(kid(ours, held_out)), "kid_difference": asdict(difference) if difference else None}
+def less_reference(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """ΔKID of a row; what it was before where samples are missing, as those of a seed without the reference."""
+    ours, reference = (CACHE / f"{name}_{row['seed']}" / "samples.npy" for name in (row["system"], REFERENCE))
+    if row["system"] == REFERENCE or not (ours.exists() and reference.exists()):
+        return row["kid_difference"]
+    features = alexnet()
+    samples, others = features(np.load(ours)), features(np.load(reference))
+    return asdict(kid_difference(samples, others, features(reporting_images())))
 
 
 def drawing_of(weights: Path, system: Mapping[str, Any]) -> Any:
@@ -206,7 +212,7 @@ def table(found: Mapping[str, Any], systems: Mapping[str, Mapping[str, Any]]) ->
             str(row["seed"]),
             f"{row['minutes']:.1f} | {counts} | {seconds}",
             shown(row["kid"]),
-            shown(row["kid_difference"]) if row["system"] != REFERENCE else "",
+            shown(row["kid_difference"]),
             *quality,
             f"{row['kid_efficientnet']:.2f} | {row['covered']} of {row['coverable']} | {row['place']:.2f}",
             f"{row['copies']['value']:.0%}",

@@ -28,7 +28,7 @@ def emptied(folder: Path) -> Path:
     files = sorted(folder.iterdir())
     for file in files:
         if file.name != NOTE and file.suffix not in WRITTEN:
-            raise StageError(f"{file} is nothing that a stage writes, and all in {folder} is replaced: name another one")
+            raise StageError(f"{file}: no stage writes this, and all in {folder} is replaced: name another folder")
     for file in files:
         file.unlink()
     return folder
