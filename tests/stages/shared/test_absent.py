@@ -1,0 +1,24 @@
+"""Folders that a stage fills anew."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.kit.errors import StageError
+from stages.shared.absent import emptied, leave_absent
+
+
+def test_a_folder_with_what_no_stage_writes_is_left_as_it_is(tmp_path: Path) -> None:
+    for name in ("a.npy", "diary.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(StageError, match=r"diary\.txt: no stage writes this"):
+        emptied(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_outputs_and_the_note_are_removed(tmp_path: Path) -> None:
+    for name in ("a.npy", "b.png", "c.safetensors"):
+        (tmp_path / name).touch()
+    leave_absent(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["absent.txt"]
+    assert list(emptied(tmp_path).iterdir()) == []
