@@ -1,5 +1,6 @@
 """The measurements of `benchmarks.gpu`, each in a process of its own: a call as JSON on the command line, JSON back."""
 
+import functools
 import json
 import sys
 import time
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
+from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
 from ddpm.networks.unet import GroupNorm, UNet, UNetConfig
 from ddpm.rng import normal, numpy_stream
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
@@ -42,12 +43,14 @@ def peaks(device: str) -> dict[str, Any]:
     for name, dtype in {"bfloat16": torch.bfloat16, "tf32": torch.float32, "float32": torch.float32}.items():
         set_float32_products("tf32" if name == "tf32" else "float32")
         a, b = torch.randn(2, SIDE[place.type], SIDE[place.type], device=place).to(dtype)
-        seconds = min(seconds_of(lambda a=a, b=b: torch.mm(a, b), place) for _ in range(10))
+        seconds = min(seconds_of(functools.partial(torch.mm, a, b), place) for _ in range(10))
         found[name] = 2 * len(a) ** 3 / seconds
     return found
 
 
-def train(device: str, model: str, precision: str, fast_norms: bool, compiled: bool, seconds: float) -> dict[str, Any]:
+def train(
+    device: str, model: str, precision: Precision, fast_norms: bool, compiled: bool, seconds: float
+) -> dict[str, Any]:
     """Images per second of whole steps, operations an image, memory in GB, and how often five steps make it wait."""
     params = params_for(device)
     place, size = setup(params), params.mapping("extract")["size"]
@@ -81,7 +84,9 @@ def train(device: str, model: str, precision: str, fast_norms: bool, compiled: b
     }
 
 
-def sample(device: str, model: str, precision: str, sampler: dict, noise: str, images: int, seconds: float) -> dict:
+def sample(
+    device: str, model: str, precision: Precision, sampler: dict, noise: str, images: int, seconds: float
+) -> dict:
     """Seconds for `images` by `sampler`; what takes longer than `seconds` is stopped, and the rest of it reckoned."""
     params = params_for(device)
     place, size = setup(params), params.mapping("extract")["size"]
@@ -134,7 +139,7 @@ def network_of(params: Params, model: str, fast_norms: bool = True) -> UNet:
     network = UNet(params.section(UNetConfig, "models", model, "network"), params.mapping("extract")["size"])
     for module in network.modules():
         if isinstance(module, GroupNorm) and not fast_norms:
-            module.__class__ = nn.GroupNorm
+            module.__class__ = nn.GroupNorm  # type: ignore[assignment]
     return network
 
 
@@ -174,4 +179,5 @@ def synchronize(device: torch.device) -> None:
 
 if __name__ == "__main__":
     name, values = json.loads(sys.argv[1])
-    print(json.dumps({"peaks": peaks, "train": train, "sample": sample}[name](**values)))
+    measures: dict[str, Callable[..., dict[str, Any]]] = {"peaks": peaks, "train": train, "sample": sample}
+    print(json.dumps(measures[name](**values)))

@@ -5,10 +5,11 @@
     python -m benchmarks.comparison --table
 
 Run it after `dvc repro`, whose held-out images and features judge. The runs are made in a clone in `.cache/comparison`,
-with the seed of training replaced; what it has made, it need not make again, so that an interrupted comparison goes on
-where it was. Samples of one number come from the same noise in all systems that have a sampler: ΔKID is the KID of a
-system less that of `ancestral_1000` with the same seed, once that has been run. Minutes are those of the command
-that trains (`dvc repro train`, `tune`, `gan`), each on this machine alone. All is kept in `benchmarks/comparison.json`.
+with the seed of training replaced. What that has made, it need not make again, so that an interrupted comparison goes
+on where it was; remove the folder when the code has changed. Samples of one number come from the same noise in all
+systems that have a sampler. ΔKID is the KID of a system less that of `ancestral_1000` with the same seed, once that has
+been run. Minutes are those of `dvc repro train`, `tune` and `gan`, so of a machine that does nothing else meanwhile.
+All is kept in `benchmarks/comparison.json`.
 
 Timing: from noise to pixels, without the start of a process; several times round, so that a busy moment falls on all.
 1,000 ancestral steps take their turn in the first round alone.
@@ -18,7 +19,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,38 +86,44 @@ def replaced(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, 
 
 
 def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A row without times: run the system in the clone, and judge its samples."""
-    clone, place = Clone.at(CACHE / "clone"), CACHE / f"{name}_{seed}"
-    if not clone.folder.exists():
-        clone = Clone(CACHE / "clone")
+    """A row without times: run the system in the clone, keep its samples and weights, and judge them."""
+    folder, place = CACHE / "clone", CACHE / f"{name}_{seed}"
+    clone = Clone.at(folder) if folder.exists() else Clone(folder)
     clone.git("checkout", "-q", "params.yaml")
     options = [part for each in [*system["options"], f"seed={seed}"] for part in ("-S", each)]
     call(clone, "exp", "run", "extract", *options)
     minutes = sum(minutes_of(clone, stage) for stage in TRAINING)
     call(clone, "repro", "rank")
-    samples = np.load(clone.folder / "data/samples/samples.npy")
+    samples = np.load(folder / "data/samples/samples.npy")
+    trained = [stage for stage in TRAINING if weights_in(clone, stage)]
     place.mkdir(exist_ok=True)
     write_npy(place / "samples.npy", samples)
     write_png(ROOT / f"benchmarks/grids/comparison_{name}_{seed}.png", tile_grid(samples[:TIMED], columns=8))
-    trained = [stage for stage in TRAINING if weights_in(clone, stage)]
     shutil.copytree(weights_in(clone, trained[-1])[0].parent, place / "weights", dirs_exist_ok=True)
-    batch = YAML(typ="safe").load(clone.folder / "params.yaml")["models"]
-    told = {stage: json.loads((clone.folder / f"reports/details/{stage}.json").read_text()) for stage in trained}
-    model, features = "gan" if "gan" in trained else "tiny", alexnet()
-    ranked = json.loads((clone.folder / "reports/details/rank.json").read_text())
+    features, held_out = alexnet(), reporting_images()
     return {
         "system": name,
         "seed": seed,
         "commit": commit(),
         "minutes": round(minutes, 1),
-        "images": sum(each["steps"] for each in told.values()) * batch[model]["recipe"]["batch_images"],
-        "parameters": told[trained[0]]["parameters"],
+        **told(folder, trained),
         "evaluations": drawing_of(place / "weights", system).evaluations,
-        **judge(samples[:IMAGES], reporting_images()),
-        "kid": asdict(kid(features(samples), features(reporting_images()))),
+        "kid": asdict(kid(features(samples), features(held_out))),
         "kid_difference": None,
-        "place": ranked["percentile"]["mean"],
-        "copies": ranked["copies"]["samples"],
+        **judge(samples[:IMAGES], held_out),
+    }
+
+
+def told(folder: Path, trained: Sequence[str]) -> dict[str, Any]:
+    """What the run in a clone says of itself, in which these stages have trained."""
+    params = YAML(typ="safe").load(folder / "params.yaml")
+    details = {name: json.loads((folder / f"reports/details/{name}.json").read_text()) for name in (*trained, "rank")}
+    steps = sum(details[stage]["steps"] for stage in trained)
+    return {
+        "images": steps * params["models"][params["model"]]["recipe"]["batch_images"],
+        "parameters": details[trained[0]]["parameters"],
+        "place": details["rank"]["percentile"]["mean"],
+        "copies": details["rank"]["copies"]["samples"],
     }
 
 

@@ -31,7 +31,9 @@ def encoded(encoding: str, quality: int) -> Change:
 
 
 def scaled(factor: float) -> Change:
-    return lambda image: image.resize((round(image.width * factor), round(image.height * factor)), Image.BICUBIC)
+    return lambda image: image.resize(
+        (round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC
+    )
 
 
 def cut(share: float) -> Change:

@@ -13,17 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import LSUN
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from ddpm.pictures.codec import MAX_PIXELS
+from ddpm.pictures.resizing import Filter
 from stages.extract.duplicates import find_duplicates
 from stages.extract.stage import ExtractConfig, Lmdb, extract
 from stages.kit.progress import progress
@@ -47,7 +49,7 @@ def cut(start: int, encoding: str, count: int) -> list[tuple[bytes, bytes]]:
         with Image.open(io.BytesIO(photographs[rng.integers(len(photographs))])) as image:
             part = rng.uniform(0.6, 1.0)
             width, height = round(image.width * part), round(image.height * part)
-            left, top = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+            left, top = (int(rng.integers(room + 1)) for room in (image.width - width, image.height - height))
             scale = 256 / min(width, height)
             size = round(width * scale), round(height * scale)
             picture = image.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
@@ -73,7 +75,7 @@ def built(encoding: str, records: int) -> Path:
     return folder
 
 
-def ours(filter_name: str, folder: Path, scratch: Path) -> float:
+def ours(filter_name: Filter, folder: Path, scratch: Path) -> float:
     """What the stage does with training images; the seconds that the search for duplicates takes of it."""
     config = ExtractConfig(
         size=SIZE,
@@ -100,11 +102,12 @@ def loop(folder: Path, _: Path) -> None:
         images[index]
 
 
-class Lazy:
+class Lazy(Dataset[np.ndarray]):
     """torchvision's data set, opened where it is read: an open LMDB can't be handed to a worker."""
 
     def __init__(self, folder: Path, records: int):
-        self.folder, self.records, self.images = folder, records, None
+        self.folder, self.records = folder, records
+        self.images: Any = None
 
     def __len__(self) -> int:
         return self.records
@@ -112,7 +115,8 @@ class Lazy:
     def __getitem__(self, index: int) -> np.ndarray:
         if self.images is None:
             self.images = LSUN(str(self.folder), classes=["church_outdoor_train"], transform=TRANSFORM)
-        return self.images[index][0]
+        image: np.ndarray = self.images[index][0]
+        return image
 
 
 def loader(folder: Path, _: Path) -> None:
@@ -122,7 +126,7 @@ def loader(folder: Path, _: Path) -> None:
         pass
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Callable[[Path, Path], float | None]] = {
     "extract, bilinear": functools.partial(ours, "bilinear"),
     "extract, lanczos (the default)": functools.partial(ours, "lanczos"),
     "torchvision, one process": loop,

@@ -167,7 +167,8 @@ class Judge:
     def compared(self, row: Row, other: Row) -> dict[str, Any]:
         """KID of `row` less that of `other`, and LPIPS between their images, number by number."""
         ours, theirs = self.drawn(row), self.drawn(other)
-        difference = kid_difference(*(pooled_features(self.lpips, each) for each in (ours, theirs)), self.held_out)
+        features = [pooled_features(self.lpips, each) for each in (ours, theirs)]
+        difference = kid_difference(features[0], features[1], self.held_out)
         return {"kid_difference": asdict(difference), "lpips": self.apart(ours, theirs)}
 
     def apart(self, images: Tensor, others: Tensor) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def main() -> None:
     trainer = Trainer(batches, schedule, config, seed=0, epochs=EPOCHS)
     state = TrainState(UNet(network, 48), recipe, CPU)
     theirs = importlib.import_module("Diffusion.Model").UNet(1000, CHANNELS, [1, 2, 3, 4], [2], 2, 0.0)
+    assert isinstance(state.model, UNet)
     pairs = paired(state.model, theirs)
     with torch.no_grad():
         for name, (own, other) in pairs.items():
@@ -82,8 +83,8 @@ def train_both(trainer: Trainer, state: TrainState, theirs: nn.Module, pairs: di
         apart = np.mean([float((own - as_ours(name, other)).abs().mean()) for name, (own, other) in pairs.items()])
         size = np.mean([float(own.abs().mean()) for own, _ in pairs.values()])
         scaled = float(loss) / trainer.recipe.loss_scale(batch.x0[0].numel())
-        rates = f"{trainer.learning_rate(step):.4g} | {rate:.4g}"
-        print(f"| {step} | {state.losses[-1]:.6f} | {scaled:.6f} | {rates} | {apart:.2e} | {size:.3f} |")
+        both = f"{trainer.learning_rate(step):.4g} | {rate:.4g}"
+        print(f"| {step} | {state.losses[-1]:.6f} | {scaled:.6f} | {both} | {apart:.2e} | {size:.3f} |")
         if state.step == STEPS:
             break
     rates = []
@@ -125,7 +126,7 @@ def paired(ours: UNet, theirs: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
                 number += 1
     # Their table of sinusoids is a parameter too, which is not trained.
     parameters = {name: parameter for name, parameter in theirs.named_parameters() if parameter.requires_grad}
-    found = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
     for name, parameter in ours.named_parameters():
         module, kind = name.rsplit(".", 1)
         found[name] = (parameter, parameters.pop(f"{modules[module]}.{kind}"))

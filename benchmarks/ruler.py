@@ -238,14 +238,15 @@ def table(log: pd.DataFrame) -> str:
         "|---|---|---|" + "---:|" * (len(columns) + 4) + "---|",
     ]
     for (against, change, at, arithmetic, images), rows in log.groupby(keys, dropna=False, sort=False):
-        cells = [against, change, at, _number(images, ",.0f"), _number(rows["minutes"].mean(), ".1f"), str(len(rows))]
+        cells = [*map(str, (against, change, at)), _number(images, ",.0f")]
+        cells += [_number(rows["minutes"].mean(), ".1f"), str(len(rows))]
         cells += [_spread(rows[column]) for column in columns]
         cells += [f"{rows['covered'].mean():.0f} of {rows['coverable'].mean():.0f}", _text(arithmetic)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _number(value: float, form: str) -> str:
+def _number(value: Any, form: str) -> str:
     return "" if pd.isna(value) else format(value, form)
 
 

@@ -70,7 +70,7 @@ class DiffusersNoise(Noise):
         channels, *size = self.model.shape
         return SimpleNamespace(in_channels=channels, sample_size=tuple(size))
 
-    def forward(self, xt: Tensor, t: Tensor) -> SimpleNamespace:  # noqa: D102
+    def forward(self, xt: Tensor, t: Tensor) -> SimpleNamespace:  # type: ignore[override]  # noqa: D102
         return SimpleNamespace(sample=super().forward(xt, t))
 
 
@@ -145,7 +145,7 @@ def zoubohao(model: Model, steps: int) -> Timed:
 def in_diffusers(model: Model, name: str, steps: int) -> Timed:
     """One of its schedulers in the pipeline that it is made for."""
     scheduler = getattr(diffusers, f"{name}Scheduler")()
-    make = diffusers.DDIMPipeline if name == "DDIM" else diffusers.DDPMPipeline
+    make: Any = diffusers.DDIMPipeline if name == "DDIM" else diffusers.DDPMPipeline
     pipeline = make(DiffusersNoise(model), scheduler)
     pipeline.set_progress_bar_config(disable=True)
 

@@ -153,8 +153,8 @@ def main() -> None:
         folder = Path(scratch).resolve()
         try:
             clone = prepared(folder, options)
-            for row in (HEAD, ("---", *["---:"] * (len(HEAD) - 1))):
-                print(f"| {' | '.join(row)} |", flush=True)
+            for line in (HEAD, ("---", *["---:"] * (len(HEAD) - 1))):
+                print(f"| {' | '.join(line)} |", flush=True)
             for index, stage in enumerate(STAGES):
                 row, same = soaked(clone, stage, len(range(index, options.kills, len(STAGES))), draw)
                 print(f"| {' | '.join(row)} |", flush=True)

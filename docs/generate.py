@@ -54,7 +54,8 @@ def parameters() -> str:
 
 def comments(text: str) -> dict[str, str]:
     """What stands behind a `#` on the line of each key of a YAML file in block style, by dotted key."""
-    found, path = {}, []
+    found: dict[str, str] = {}
+    path: list[str] = []
     for line in text.splitlines():
         if match := re.match(r"( *)(\w+):([^#]*)(?:# *(.*))?$", line):
             path[len(match[1]) // 2 :] = [match[2]]
