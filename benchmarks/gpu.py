@@ -89,7 +89,7 @@ def main() -> None:
     rows = [train_row(session, peaks, paper, "auto", seconds)]
     rows.append(train_row(session, peaks, report, "tf32_convolutions", seconds))
     drawn = [sample_row(session, paper, sampler, "ahead", options.small) for sampler in (ANCESTRAL, default_sampler())]
-    repeated = repetition(session, paper, rows[0][0])
+    repeated = repetition(session, paper, rows[0][0], 5 if options.small else 15)
     drawn += [sample_row(session, paper, {**ANCESTRAL, "steps": 100}, noise, options.small) for noise in NOISES]
     rows.append(train_row(session, peaks, paper, "auto", seconds, fast_norms=False))
     rows.append(train_row(session, peaks, report, "auto", seconds))
@@ -151,12 +151,14 @@ def sample_row(session: Session, model: str, sampler: dict[str, Any], noise: str
     )
 
 
-def repetition(session: Session, model: str, rate: float) -> str:
-    """In words: how much the weights of a second run with the same seed differ, and of one killed and continued."""
+def repetition(session: Session, model: str, rate: float, seconds: float) -> str:
+    """In words: how much the weights of a second run with the same seed differ, and of one killed and continued.
+
+    Each run takes about so many `seconds`.
+    """
     if not rate or session.left < 60:
         return "The stage `train` was not run."
-    # About 15 seconds of the 96 images of data=smoke.
-    epochs = max(12, min(400, int(15 * rate / 96)))
+    epochs = max(12, min(400, int(seconds * rate / 96)))  # of the 96 images of data=smoke
     try:
         with tempfile.TemporaryDirectory() as scratch:
             clone = Clone(Path(scratch).resolve())

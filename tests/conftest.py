@@ -20,9 +20,13 @@ from trainers import SMALL, Trainers
 from stages.weights.stage import obtain
 
 LONGEST_FIRST = (
-    "test_docs", "test_sources", "test_pipeline", "test_experiments", "test_shells", "test_training", "test_remote"
+    "test_docs", "test_gpu", "test_tune_pipeline", "test_sources", "test_pipeline", "test_gan_pipeline", "test_models",
+    "test_training", "test_notebook", "test_shells", "test_experiments", "test_remote",
 )  # fmt: skip
-"""Files whose tests take a minute and more, so that no worker begins with one when the others are done."""
+"""Files whose tests take a minute and more, so that no worker begins with one when the others are done.
+
+The second one needs no run of the smoke profile, which the first one waits for.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:

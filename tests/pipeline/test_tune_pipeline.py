@@ -13,7 +13,6 @@ pytestmark = pytest.mark.slow
 
 TUNE = smoke_options("tune.objective=distillation", "tune.epochs=6", "runtime.save_every_seconds=0")
 UNTUNED = smoke_options("tune.objective=none", "tune.epochs=8", "sample.steps=null")
-AFTER_SAMPLE = {"sample", "rank", "evaluate", "page"}
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +67,9 @@ def test_tuning_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
 
 def test_one_evaluation_is_drawn_from_the_same_weights(clone: Clone) -> None:
     two, tuned = (clone.folder / "data" / "samples" / "samples.npy").read_bytes(), files(clone, "tuned")
-    assert set(clone.ran("exp", "run", *TUNE, "-S", "sample.steps=1")) == AFTER_SAMPLE
+    assert clone.ran("exp", "run", "sample", *TUNE, "-S", "sample.steps=1") == ["sample"]
     assert (clone.folder / "data" / "samples" / "samples.npy").read_bytes() != two
     assert files(clone, "tuned") == tuned
-    assert "in 1 of the 1,000 steps" in (clone.folder / "reports" / "page.md").read_text()
 
 
 def test_back_to_the_trained_weights_all_comes_from_the_cache(clone: Clone) -> None:
