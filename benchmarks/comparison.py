@@ -88,7 +88,11 @@ def replaced(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, 
 def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """A row without times: run the system in the clone, keep its samples and weights, and judge them."""
     folder, place = CACHE / "clone", CACHE / f"{name}_{seed}"
-    clone = Clone.at(folder) if folder.exists() else Clone(folder)
+    if folder.exists():
+        clone = Clone.at(folder)
+    else:
+        clone = Clone(folder)
+        (CACHE / "commit").write_text(commit())
     clone.git("checkout", "-q", "params.yaml")
     options = [part for each in [*system["options"], f"seed={seed}"] for part in ("-S", each)]
     call(clone, "exp", "run", "extract", *options)
@@ -104,7 +108,7 @@ def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {
         "system": name,
         "seed": seed,
-        "commit": commit(),
+        "commit": (CACHE / "commit").read_text(),
         "minutes": round(minutes, 1),
         **told(folder, trained),
         "evaluations": drawing_of(place / "weights", system).evaluations,

@@ -12,6 +12,7 @@ from support import REPOSITORY, WriteParams
 
 from ddpm.config import ConfigError
 from stages.kit.errors import StageError
+from stages.shared.formats import write_safetensors
 from tools import check
 
 CONDITIONAL = {"data": "classes", "models.tiny.network.conditional": True}
@@ -69,6 +70,15 @@ def test_what_a_later_stage_refuses_is_named(write_params: WriteParams, changes:
     with pytest.raises((ConfigError, StageError), match=message) as caught:
         check.main()
     assert "\n" not in str(caught.value)
+
+
+def test_a_guide_of_tuned_weights_has_their_average(write_params: WriteParams) -> None:
+    """Not that of the weights before, 0.997."""
+    write_params({"tune.objective": "distillation", "sample.guide": "weak", "sample.guidance": 2.0})
+    check.Path("weak").mkdir()
+    write_safetensors(check.Path("weak/ema_0.997.safetensors"), {}, {"network": {}})
+    with pytest.raises(ConfigError, match=r"sampling\.ema_decay = 0\.99: weak has ema_0\.997\.safetensors"):
+        check.main()
 
 
 def test_dvc_trains_only_after_the_check(write_params: WriteParams) -> None:

@@ -57,8 +57,17 @@ def test_tuning_is_told_where_there_was_one(build, objective, words):
     assert "the average of the weights" not in text
     assert "the last tenth of the steps 0.0321 (n = 400)" in text
     assert "(Song et al. 2023), in 2 of the 1,000 steps" in text
+    assert re.search(r"\| 2, 2b, 2c, [^|]*7 and this page \|", text)
     assert f"| `tune.objective` | `{objective}` |" in text
     assert (folder / "figures" / "tune_loss.svg").exists()
+
+
+def test_times_are_told_as_the_shifted_schedule_has_them(build):
+    """A shift of the log SNR by -2 makes log sigma greater by 1."""
+    names = {f"models.tiny.recipe.timesteps{end}": value for end, value in (("", "log_normal"), ("_mean", -0.2))}
+    assert "(mean \N{MINUS SIGN}0.20, standard deviation" in (build(params=names) / "page.md").read_text()
+    shifted = build(params={**names, "models.tiny.log_snr_shift": -2.0})
+    assert "(mean 0.80, standard deviation" in (shifted / "page.md").read_text()
 
 
 def test_categories_are_told_where_there_are_some(build):
@@ -174,6 +183,7 @@ def test_latents_are_told_where_the_model_learns_them(build, tmp_path):
     assert "ratio of 27.5 [27.4, 27.6] dB" in text
     assert "Half of them, decoded, have a KID of 0.080" in text
     assert "Beware: channel 2 is dead" in text
+    assert "| 2c | `dvc repro autoencode` |" in text
     assert "There are no bits per dimension: the bound holds for latents." in text
     assert "attends to all positions at 6 \N{MULTIPLICATION SIGN} 6" in text
     assert "√576" in text
