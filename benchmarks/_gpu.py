@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm.devices.precision import Precision, autocast_dtype, placed, set_float32_products
+from ddpm.diffusion.blocks import GroupNorm
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.precision import Precision, autocast_dtype, placed, set_float32_products
-from ddpm.networks.unet import GroupNorm, UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.rng import normal, numpy_stream
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler

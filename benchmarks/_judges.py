@@ -23,8 +23,8 @@ from stages.evaluate.stage import EvaluateConfig
 from stages.fetch.stage import encode
 from stages.kit.files import replacing
 from stages.kit.params import read_params
-from stages.shared.formats import read_safetensors, write_npy
-from stages.shared.images import read_index
+from stages.shared.files.formats import read_safetensors, write_npy
+from stages.shared.files.images import read_index
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 2000

@@ -38,8 +38,8 @@ from stages.kit.params import read_params, read_value
 from stages.kit.progress import progress
 from stages.sample.draw import prepare
 from stages.sample.gan import prepare_gan
-from stages.shared.formats import write_json, write_npy, write_png
-from stages.shared.gan import is_gan
+from stages.shared.files.formats import write_json, write_npy, write_png
+from stages.shared.models.gan import is_gan
 
 SYSTEMS, FILE, CACHE = ROOT / "benchmarks/systems.yaml", ROOT / "benchmarks/comparison.json", ROOT / ".cache/comparison"
 REFERENCE = "ancestral_1000"

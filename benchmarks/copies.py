@@ -20,7 +20,7 @@ from ddpm.pictures.codec import decode
 from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import numpy_stream
 from stages.rank.stage import CANDIDATES, bar
-from stages.shared.formats import read_safetensors
+from stages.shared.files.formats import read_safetensors
 from stages.shared.lmdbs import read_lmdb
 
 DATA = Path(__file__).parents[1] / "data"

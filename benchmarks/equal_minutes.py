@@ -35,7 +35,7 @@ from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range
 from stages.kit.progress import progress
-from stages.shared.formats import read_safetensors, write_png
+from stages.shared.files.formats import read_safetensors, write_png
 
 WARM_UP, TIMED = 2, 8
 """Steps before the pace is measured, and those it is measured over."""

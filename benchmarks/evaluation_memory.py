@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 
 from benchmarks.neighbours import CACHE, ROOT, write_images
-from stages.shared.images import read_index
+from stages.shared.files.images import read_index
 
 
 def run(folder: Path, count: int) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from stages.extract.duplicates import find_duplicates
 from stages.extract.stage import ExtractConfig, Lmdb, extract
 from stages.kit.progress import progress
 from stages.kit.workers import in_order, worker_count
-from stages.shared.formats import write_csv
+from stages.shared.files.formats import write_csv
 from stages.shared.lmdbs import lmdb_path, read_lmdb, write_lmdb
 
 ROOT = Path(__file__).parents[1]

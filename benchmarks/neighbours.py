@@ -21,8 +21,7 @@ from ddpm.evaluation.neighbours import nearest
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, pair_distances
 from ddpm.images import Images, to_model_range
 from stages.kit.progress import progress
-from stages.shared.arrays import ArrayFile
-from stages.shared.formats import write_npy_header
+from stages.shared.files.formats import ArrayFile, write_npy_header
 from stages.weights.stage import obtain
 
 ROOT = Path(__file__).parents[1]

@@ -42,8 +42,8 @@ from benchmarks._isolated import module_at, recorded
 from ddpm.config import parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.images import to_uint8
-from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler

@@ -35,17 +35,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.devices.precision import Precision
 from ddpm.evaluation.estimates import mean
 from ddpm.evaluation.metrics import kid, kid_difference
 from ddpm.evaluation.perceptual import load_lpips, pair_distances, pooled_features
 from ddpm.images import to_model_range
-from ddpm.networks.precision import Precision
 from ddpm.sampling.samplers import SamplerConfig, SamplerName
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params, read_params
 from stages.kit.progress import progress
 from stages.sample.draw import Drawing, draw_chunks, prepare
-from stages.shared.formats import read_safetensors, write_json
+from stages.shared.files.formats import read_safetensors, write_json
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "benchmarks/quality_time.json"

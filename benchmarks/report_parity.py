@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training import report
 from ddpm.training.batches import Batches
 from ddpm.training.recipe import Recipe, TrainConfig

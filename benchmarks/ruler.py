@@ -32,8 +32,8 @@ from benchmarks._judges import FEATURES, IMAGES, REFERENCES, ROOT, judge
 from ddpm.config import parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.images import tile_grid, to_uint8
-from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
@@ -44,8 +44,8 @@ from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
-from stages.shared.formats import write_png
-from stages.shared.model import IMAGES_AT_ONCE, ModelSampling
+from stages.shared.files.formats import write_png
+from stages.shared.models.diffusion import IMAGES_AT_ONCE, ModelSampling
 
 CHANGES, LOG = ROOT / "benchmarks/changes.yaml", ROOT / "benchmarks/trials.csv"
 CPU = torch.device("cpu")

@@ -40,8 +40,8 @@ from ddpm.images import to_model_range, to_uint8
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.sample.draw import Drawing
-from stages.shared.formats import read_safetensors
-from stages.shared.model import Model
+from stages.shared.files.formats import read_safetensors
+from stages.shared.models.diffusion import Model
 
 CHAIN, FEW = 30, 20
 """Steps of ancestral sampling, and of the samplers that are made for few."""

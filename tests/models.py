@@ -6,9 +6,9 @@ import torch
 from drawn import PREPROCESSING
 
 from ddpm.config import parse
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from stages.kit.params import read_params
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 
 NETWORK = {
     "channels": 8, "multipliers": [1, 2], "attention": [6], "blocks": 1, "dropout": 0.0, "patch": 4,

@@ -12,7 +12,7 @@ from PIL import Image
 from stages.page.publish import PICTURES, PLOTS
 from stages.page.stage import main
 from stages.shared.figures import WIDTH, save_figure
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 
 MINUS = "\N{MINUS SIGN}"
 

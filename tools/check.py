@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm.autoencoder.network import AutoencoderConfig
+from ddpm.autoencoder.trainer import AutoencoderRecipe
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.diffusion.unet import UNetConfig
 from ddpm.evaluation.likelihood import VariationalBound
-from ddpm.networks.autoencoder import AutoencoderConfig
-from ddpm.networks.gan import GanConfig
-from ddpm.networks.unet import UNetConfig
+from ddpm.gan.networks import GanConfig
+from ddpm.gan.trainer import GanRecipe
 from ddpm.sampling.timesteps import spaced_timesteps
-from ddpm.training.autoencoder import AutoencoderRecipe
-from ddpm.training.gan import GanRecipe
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.tuning.tuner import TuneConfig
 from stages.evaluate.stage import EvaluateConfig
@@ -30,11 +30,11 @@ from stages.kit.params import Params, naming, read_params
 from stages.kit.runtime import RuntimeConfig
 from stages.likelihood.stage import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
-from stages.shared.gan import GanSampling, require_no_sampler
-from stages.shared.images import image_set
-from stages.shared.model import ModelSampling, SampleConfig, require_unclipped, sampling
+from stages.shared.files.images import image_set
+from stages.shared.models.diffusion import ModelSampling, SampleConfig, require_unclipped, sampling
+from stages.shared.models.gan import GanSampling, require_no_sampler
+from stages.shared.models.tuned import require_stops
 from stages.shared.ranking import RankConfig
-from stages.shared.tuned import require_stops
 from stages.tune.stage import own_sampling, stops_of
 
 MODEL: Mapping[str, Mapping[str, type]] = {

@@ -7,8 +7,8 @@ from typing import Any
 
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.schedule import DiffusionConfig
-from ddpm.networks.unet import UNetConfig
-from stages.shared.model import ModelSampling
+from ddpm.diffusion.unet import UNetConfig
+from stages.shared.models.diffusion import ModelSampling
 
 TARGETS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}

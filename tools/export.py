@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig
-from ddpm.networks.unet import UNet
+from ddpm.diffusion.unet import UNet
 from stages.kit.command import run
 from stages.kit.errors import StageError
 from stages.kit.files import digest, write_text
 from stages.kit.params import read_params
-from stages.shared.formats import read_safetensors, write_safetensors
-from stages.shared.model import Model, ModelSampling, load_model, settings_of, weights_file
+from stages.shared.files.formats import read_safetensors, write_safetensors
+from stages.shared.models.diffusion import Model, ModelSampling, load_model, settings_of, weights_file
 from tools.diffusers_names import scheduler_arguments, unet_arguments
 
 try:

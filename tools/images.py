@@ -14,8 +14,8 @@ from stages.kit.errors import StageError
 from stages.kit.files import require_space
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.formats import write_csv, write_npy_header
-from stages.shared.images import image_set
+from stages.shared.files.formats import write_csv, write_npy_header
+from stages.shared.files.images import image_set
 
 
 def main(source: Path, folder: Path) -> str:

@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddpm.config import ConfigError
-from ddpm.networks.unet import UNet
+from ddpm.diffusion.unet import UNet
 from stages.extract.stage import ExtractConfig
 from stages.kit.command import run
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 from tools.diffusers_names import diffusion_of, network_of, sampling_of
 
 try:

@@ -1,1 +1,1 @@
-"""The diffusion model: noise schedule, forward process and posterior, and the denoiser with its loss."""
+"""The diffusion model: noise schedule, forward process and posterior, the U-Net, and the denoiser with its loss."""

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm.devices.precision import autocast
 from ddpm.diffusion.process import q_sample, simple_loss
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.precision import autocast
 
 TargetName = Literal["eps", "v", "x0"]
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.devices.processes import from_first, rank_and_count, sum_over_processes
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, squared_distances
 from ddpm.images import Images
-from ddpm.processes import from_first, rank_and_count, sum_over_processes
 
 BLOCK_BYTES, QUERY_BYTES = 1 << 28, 1 << 30
 """What the vectors of a block and of the queries may fill; more queries take another pass over the set.

@@ -10,13 +10,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
+from ddpm.devices.transfer import ahead, sent
 from ddpm.diffusion.process import posterior
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.rng import normal, numpy_stream
 from ddpm.sampling.multistep import PastEstimate, dpmpp_step, unipc_step
 from ddpm.sampling.predictor import Predict
 from ddpm.sampling.timesteps import Spacing, spaced_timesteps
-from ddpm.transfer import ahead, sent
 
 SamplerName = Literal[
     "ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_compat", "dpmpp_2m_sde", "dpmpp_3m_sde",

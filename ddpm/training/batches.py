@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.devices.transfer import ahead, sent
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.rng import normal, numpy_stream
 from ddpm.training.epochs import Epochs
 from ddpm.training.recipe import Pace, Recipe, epoch_images
-from ddpm.transfer import ahead, sent
 
 P = TypeVar("P", bound=Pace)
 B = TypeVar("B", bound=Sequence[Tensor | None])

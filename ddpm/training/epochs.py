@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.devices.processes import rank_and_count
+from ddpm.devices.transfer import sent
 from ddpm.images import to_model_range
-from ddpm.processes import rank_and_count
 from ddpm.rng import numpy_stream
-from ddpm.transfer import sent
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from ddpm.networks.unet import Attention, UNet, last_layers
+from ddpm.diffusion.blocks import Attention
+from ddpm.diffusion.unet import UNet, last_layers
 from ddpm.training import report
 
 

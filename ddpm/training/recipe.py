@@ -7,8 +7,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 
 from ddpm.config import STRICT
+from ddpm.devices.precision import Precision
 from ddpm.diffusion.denoiser import TargetName, WeightingName
-from ddpm.networks.precision import Precision
 from ddpm.training import report
 from ddpm.training.optimizers import OptimizerName
 

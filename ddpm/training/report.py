@@ -7,7 +7,7 @@ import math
 
 from torch import nn
 
-from ddpm.networks.unet import UNet, last_layers
+from ddpm.diffusion.unet import UNet, last_layers
 
 
 def epoch_images(count: int, batch_images: int) -> int:

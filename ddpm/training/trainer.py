@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ddpm.devices.precision import autocast_dtype, placed, set_float32_products
+from ddpm.devices.processes import rank_and_count, sum_over_processes
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.precision import autocast_dtype, placed, set_float32_products
-from ddpm.processes import rank_and_count, sum_over_processes
 from ddpm.rng import word
 from ddpm.training.averages import averages_of, move_averages
 from ddpm.training.batches import B, Batch, Batches, P, Stream

@@ -11,11 +11,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT
+from ddpm.devices.precision import placed
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.precision import placed
-from ddpm.networks.unet import UNet
+from ddpm.diffusion.unet import UNet
 from ddpm.rng import word
 from ddpm.training.batches import Batch, Batches
 from ddpm.training.recipe import Recipe, TrainConfig, total_steps

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from ddpm.autoencoder.network import Autoencoder
+from ddpm.devices.precision import autocast
 from ddpm.images import Images, to_model_range
-from ddpm.networks.autoencoder import Autoencoder
-from ddpm.networks.precision import autocast
 from stages.kit.progress import progress
 
 IMAGES_AT_ONCE = 64

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.autoencoder.network import LATENT_STD, Codec, Posterior
+from ddpm.devices.precision import autocast
 from ddpm.evaluation.estimates import mean
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, pooled_features
 from ddpm.images import to_model_range, to_uint8
-from ddpm.networks.autoencoder import LATENT_STD, Codec, Posterior
-from ddpm.networks.precision import autocast
 from ddpm.training.trainer import Loop
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.formats import read_safetensors
+from stages.shared.files.formats import read_safetensors
 
 DEAD = 0.01
 """Nats: with a smaller mean divergence a channel of the latents says nothing of the image."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm.autoencoder.network import Autoencoder, AutoencoderConfig, Codec, channel_statistics
+from ddpm.autoencoder.trainer import AutoencoderBatches, AutoencoderRecipe, AutoencoderTrainer
 from ddpm.images import tile_grid
-from ddpm.networks.autoencoder import Autoencoder, AutoencoderConfig, Codec, channel_statistics
 from ddpm.rng import word
-from ddpm.training.autoencoder import AutoencoderBatches, AutoencoderRecipe, AutoencoderTrainer
 from ddpm.training.recipe import TrainConfig
 from ddpm.training.trainer import TrainState
 from stages.autoencode.encoding import IMAGES_AT_ONCE, encoded_means
@@ -22,13 +22,13 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import emptied, nothing_to_do
-from stages.shared.codec import STATISTICS
-from stages.shared.formats import write_csv, write_json, write_npy, write_png, write_safetensors
-from stages.shared.images import image_set, open_images
-from stages.shared.latents import latents_in
-from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
-from stages.shared.training import Job, trained
+from stages.shared.files.absent import emptied, nothing_to_do
+from stages.shared.files.formats import write_csv, write_json, write_npy, write_png, write_safetensors
+from stages.shared.files.images import image_set, open_images
+from stages.shared.files.latents import latents_in
+from stages.shared.models.codec import STATISTICS
+from stages.shared.training.jobs import Job, trained
+from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
 SHOWN = 8
 """Held-out images above what becomes of them."""
@@ -127,5 +127,5 @@ def encode(
     return codec, {"shape": list(means.shape[2:]), "factor": autoencoder.config.factor}
 
 
-CODE = ("ddpm.networks.autoencoder", "ddpm.networks.unet")
+CODE = ("ddpm.autoencoder.network", "ddpm.diffusion.unet")
 """The code of encoder and decoder."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddpm.evaluation.estimates import proportion
 from ddpm.evaluation.factors import fit_classifier, total_variation
 from ddpm.rng import numpy_stream
-from stages.shared.factors import FACTORS
+from stages.shared.files.images import FACTORS
 
 Predicted = Mapping[str, Mapping[str, np.ndarray]]
 """By factor and by set, the class of each image `[N]` as the classifier sees it."""

@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ddpm.evaluation.colours import CHANNELS
 from ddpm.evaluation.estimates import Estimate
-from stages.shared.factors import FACTORS
 from stages.shared.figures import GRID, HELD_OUT, INK, REAL, SAMPLES, WIDTH
+from stages.shared.files.images import FACTORS
 
 COLOURS = {"samples": SAMPLES, "real": REAL, "held_out": HELD_OUT, "samples_to_training": SAMPLES}
 LABELS = {"samples": "samples", "real": "training images", "held_out": "held-out images"}

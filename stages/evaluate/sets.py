@@ -21,7 +21,7 @@ from stages.kit.enough import fewest
 from stages.kit.errors import StageError
 from stages.kit.parts import Parts
 from stages.kit.progress import progress
-from stages.shared.images import image_set, open_alike, read_index
+from stages.shared.files.images import image_set, open_alike, read_index
 
 BATCHES = 4
 """Batches of the network in memory at once, with their features."""

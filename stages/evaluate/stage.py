@@ -32,8 +32,8 @@ from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
 from stages.kit.state import parts_folder
 from stages.shared.figures import save_figure
-from stages.shared.formats import read_safetensors, write_json
-from stages.shared.images import image_set
+from stages.shared.files.formats import read_safetensors, write_json
+from stages.shared.files.images import image_set
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
 

@@ -8,8 +8,7 @@ import pandas as pd
 from ddpm.pictures.duplicates import Duplicates, duplicates_between, duplicates_within
 from stages.kit.errors import StageError
 from stages.kit.progress import progress
-from stages.shared.arrays import ArrayFile
-from stages.shared.formats import write_npy_header
+from stages.shared.files.formats import ArrayFile, write_npy_header
 
 RADIUS = 8.0
 """Near duplicates differ by no more than this root mean square, in levels; benchmarks/README.md says why."""

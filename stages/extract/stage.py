@@ -25,8 +25,8 @@ from stages.kit.files import replacing, require_space
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.kit.workers import in_order
-from stages.shared.formats import write_csv, write_json, write_npy_header, write_png
-from stages.shared.images import DUPLICATES, image_set
+from stages.shared.files.formats import write_csv, write_json, write_npy_header, write_png
+from stages.shared.files.images import DUPLICATES, image_set
 from stages.shared.lmdbs import count_records, key_text, read_lmdb, split_lmdb, split_lmdbs
 
 RUN = 128

@@ -29,7 +29,7 @@ from stages.kit.params import FILE, Source, read_params
 from stages.kit.progress import progress
 from stages.kit.workers import in_order
 from stages.shared.download import download, download_folder
-from stages.shared.formats import write_csv
+from stages.shared.files.formats import write_csv
 from stages.shared.lmdbs import count_records, lmdb_path, split_lmdbs, write_lmdb
 
 Split = Literal["train", "val"]

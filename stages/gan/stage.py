@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ddpm.networks.gan import Critic, GanConfig, Generator
+from ddpm.gan.networks import Critic, GanConfig, Generator
+from ddpm.gan.trainer import GanRecipe, GanState, GanTrainer, PairBatches, Signs
 from ddpm.rng import word
-from ddpm.training.gan import GanRecipe, GanState, GanTrainer, PairBatches, Signs
 from ddpm.training.recipe import TrainConfig
 from stages.kit.device import announce, setup
 from stages.kit.files import digest
@@ -21,10 +21,10 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import nothing_to_do
-from stages.shared.formats import write_csv, write_json
-from stages.shared.images import image_set, open_images, read_labels
-from stages.shared.training import Job, epochs_seen, trained, write_weights
+from stages.shared.files.absent import nothing_to_do
+from stages.shared.files.formats import write_csv, write_json
+from stages.shared.files.images import image_set, open_images, read_labels
+from stages.shared.training.jobs import Job, epochs_seen, trained, write_weights
 
 ROWS = 100
 """Rows of the loss table."""
@@ -96,7 +96,7 @@ def prepare(params: Params, images: Path, index: Path) -> tuple[GanTrainer, Job[
         start=partial(GanState, generator, critic, recipe, device),
         trainer=trainer,
         # The generator's code comes with the weights: stages that draw with them depend on it through them.
-        settings={**described, "epochs": top.epochs, "model": top.model, "code": code_digests(["ddpm.networks.gan"])},
+        settings={**described, "epochs": top.epochs, "model": top.model, "code": code_digests(["ddpm.gan.networks"])},
         identity=identity,
         runtime=params.section(RuntimeConfig, "runtime"),
         remedy=f"raise models.{top.model}.recipe.gamma, now {recipe.gamma:g}, or lower learning_rate, "

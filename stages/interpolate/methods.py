@@ -16,8 +16,8 @@ from ddpm.sampling.interpolation import PATHS, NoisePath, invert, lerp, slerp
 from ddpm.sampling.samplers import ImageNoise
 from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.progress import progress
-from stages.shared.gan import GanModel
-from stages.shared.model import Model, ModelSampling, Sampling, sampling
+from stages.shared.models.diffusion import Model, ModelSampling, Sampling, sampling
+from stages.shared.models.gan import GanModel
 
 ITERATIONS = 2
 """Of each step of the inversion: with 2 the default model's x_T has the norm of noise, from 3 on it is longer."""

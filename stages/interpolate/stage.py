@@ -22,13 +22,13 @@ from stages.kit.errors import StageError
 from stages.kit.params import Params, read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import emptied, leave_absent
 from stages.shared.figures import save_figure, strip_figure
-from stages.shared.formats import read_safetensors, write_json, write_npy
-from stages.shared.gan import GanModel, folder_of, is_gan, load_gan
-from stages.shared.images import image_set, open_images, require_one_preprocessing
-from stages.shared.model import Model, SampleConfig, load_model
-from stages.shared.tuned import tuned_or
+from stages.shared.files.absent import emptied, leave_absent
+from stages.shared.files.formats import read_safetensors, write_json, write_npy
+from stages.shared.files.images import image_set, open_images, require_one_preprocessing
+from stages.shared.models.diffusion import Model, SampleConfig, load_model
+from stages.shared.models.gan import GanModel, folder_of, is_gan, load_gan
+from stages.shared.models.tuned import tuned_or
 
 T = TypeVar("T", np.ndarray, Tensor)
 

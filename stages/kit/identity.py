@@ -15,7 +15,7 @@ from stages.kit.files import digest
 PLUMBING = ("stages.kit.", "ddpm.config")
 """Modules that can't change an output: they are no dependency in `dvc.yaml`, and no part of what a state belongs to."""
 TRAINING = (
-    "ddpm.diffusion.", "ddpm.images", "ddpm.networks.", "ddpm.processes", "ddpm.rng", "ddpm.training.", "ddpm.transfer",
+    "ddpm.autoencoder.", "ddpm.devices.", "ddpm.diffusion.", "ddpm.gan.", "ddpm.images", "ddpm.rng", "ddpm.training.",
     "ddpm.tuning.",
 )  # fmt: skip
 """The code that computes a training step. Stages only hand it values, which the identity of a run has anyway."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.processes import from_first
+from ddpm.devices.processes import from_first
 from stages.kit.errors import StageError
 from stages.kit.files import replacing, write_text
 from stages.kit.launch import first_process

@@ -23,11 +23,11 @@ from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
-from stages.shared.absent import emptied, nothing_to_do
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
-from stages.shared.formats import write_csv, write_json
-from stages.shared.images import class_numbers, image_set, open_images, require_one_preprocessing
-from stages.shared.model import Model, load_model
+from stages.shared.files.absent import emptied, nothing_to_do
+from stages.shared.files.formats import write_csv, write_json
+from stages.shared.files.images import class_numbers, image_set, open_images, require_one_preprocessing
+from stages.shared.models.diffusion import Model, load_model
 
 ABSENT = "a GAN gives no image a probability, and it knows no noise levels"
 """Why a GAN has neither losses by noise level nor bits per dimension."""

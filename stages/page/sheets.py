@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.shared.formats import read_safetensors
-from stages.shared.images import image_set
+from stages.shared.files.formats import read_safetensors
+from stages.shared.files.images import image_set
 
 LARGEST = 64
 """Pixels: larger images are reduced to this, or the sheets would be too large for Git."""

@@ -17,11 +17,10 @@ from stages.page.findings import findings
 from stages.page.publish import Figure, plot_of, publish, publish_one, publish_sheets
 from stages.page.render import render
 from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
-from stages.shared.absent import NOTE
-from stages.shared.factors import FACTORS
 from stages.shared.figures import save_figure
-from stages.shared.formats import write_json
-from stages.shared.images import image_set
+from stages.shared.files.absent import NOTE
+from stages.shared.files.formats import write_json
+from stages.shared.files.images import FACTORS, image_set
 from stages.shared.ranking import REPORT_BEST_SIX
 
 STAGES = ("extract", "autoencode", "train", "tune", "gan", "interpolate", "rank", "evaluate", "likelihood")

@@ -9,8 +9,8 @@ import pandas as pd
 from ddpm.rng import numpy_stream
 from stages.kit.enough import RANKED
 from stages.kit.errors import StageError
-from stages.shared.arrays import ArrayFile
-from stages.shared.images import DUPLICATES, image_set, open_alike, read_index
+from stages.shared.files.formats import ArrayFile
+from stages.shared.files.images import DUPLICATES, image_set, open_alike, read_index
 
 
 class Sets(NamedTuple):

@@ -29,8 +29,8 @@ from stages.rank.figures import histogram_figure, selections_figure
 from stages.rank.sets import Sets, open_sets
 from stages.rank.yardsticks import best_of_batches, between_batches, spread, with_interval
 from stages.shared.figures import save_figure
-from stages.shared.formats import read_safetensors, write_csv, write_json
-from stages.shared.images import DUPLICATES, image_set
+from stages.shared.files.formats import read_safetensors, write_csv, write_json
+from stages.shared.files.images import DUPLICATES, image_set
 from stages.shared.ranking import RankConfig
 
 SETS = ("samples", "held_out", "left_out")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm.config import ConfigError
-from ddpm.processes import from_first, rank_and_count
+from ddpm.devices.processes import from_first, rank_and_count
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
 from ddpm.sampling.timesteps import spaced_timesteps
@@ -22,9 +22,8 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params
 from stages.kit.processes import together
 from stages.kit.progress import progress
-from stages.shared.formats import write_npy, write_npy_header
-from stages.shared.gan import GanModel
-from stages.shared.model import (
+from stages.shared.files.formats import write_npy, write_npy_header
+from stages.shared.models.diffusion import (
     Model,
     ModelSampling,
     SampleConfig,
@@ -34,7 +33,8 @@ from stages.shared.model import (
     sampling,
     weights_file,
 )  # fmt: skip
-from stages.shared.tuned import require_stops
+from stages.shared.models.gan import GanModel
+from stages.shared.models.tuned import require_stops
 
 
 @dataclass(frozen=True)

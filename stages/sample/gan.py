@@ -13,8 +13,8 @@ from ddpm.sampling.samplers import OnStep
 from stages.kit.device import setup
 from stages.kit.params import Params
 from stages.sample.draw import identity_of, labels_of, require_classes
-from stages.shared.gan import GanModel, gan_sampling, load_gan, require_no_sampler
-from stages.shared.model import SampleConfig, weights_file
+from stages.shared.models.diffusion import SampleConfig, weights_file
+from stages.shared.models.gan import GanModel, gan_sampling, load_gan, require_no_sampler
 
 
 @dataclass(frozen=True)

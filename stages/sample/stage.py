@@ -23,13 +23,13 @@ from stages.kit.progress import progress
 from stages.kit.state import parts_folder
 from stages.sample.draw import Drawing, Draws, draw_chunks, join_chunks, prepare
 from stages.sample.gan import prepare_gan
-from stages.shared.absent import emptied, leave_absent
 from stages.shared.figures import save_figure, strip_figure
-from stages.shared.formats import write_csv, write_png, write_safetensors
-from stages.shared.gan import folder_of, is_gan
-from stages.shared.images import image_set, open_images, read_index, require_one_preprocessing
-from stages.shared.model import SampleConfig
-from stages.shared.tuned import tuned_or
+from stages.shared.files.absent import emptied, leave_absent
+from stages.shared.files.formats import write_csv, write_png, write_safetensors
+from stages.shared.files.images import image_set, open_images, read_index, require_one_preprocessing
+from stages.shared.models.diffusion import SampleConfig
+from stages.shared.models.gan import folder_of, is_gan
+from stages.shared.models.tuned import tuned_or
 
 GRID = 64
 """Images in the grid of samples."""

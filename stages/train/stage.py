@@ -9,7 +9,7 @@ import torch
 
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.rng import word
 from ddpm.training.batches import Batches
 from ddpm.training.initial import initial_network
@@ -22,12 +22,12 @@ from stages.kit.launch import first_process
 from stages.kit.params import ModelEntry, Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import nothing_to_do
-from stages.shared.formats import write_csv, write_json
-from stages.shared.images import image_set, open_images, read_labels
-from stages.shared.latents import EncodedImages, open_latents
-from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
-from stages.shared.training import Job, trained, write_weights
+from stages.shared.files.absent import nothing_to_do
+from stages.shared.files.formats import write_csv, write_json
+from stages.shared.files.images import image_set, open_images, read_labels
+from stages.shared.files.latents import EncodedImages, open_latents
+from stages.shared.training.jobs import Job, trained, write_weights
+from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
 
 def main(*, images: Path, model: Path, details: Path, losses: Path, latents: Path | None = None) -> str:

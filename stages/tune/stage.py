@@ -17,14 +17,14 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.absent import nothing_to_do
-from stages.shared.formats import write_csv, write_json
-from stages.shared.images import class_numbers, image_set, open_images, require_one_preprocessing
-from stages.shared.latents import open_latents
-from stages.shared.loop import LOSS_COLUMNS, loop_job, loss_table, summary
-from stages.shared.model import ModelSampling, load_model, settings_of, weights_file
-from stages.shared.training import Job, trained, write_weights
-from stages.shared.tuned import STOPS
+from stages.shared.files.absent import nothing_to_do
+from stages.shared.files.formats import write_csv, write_json
+from stages.shared.files.images import class_numbers, image_set, open_images, require_one_preprocessing
+from stages.shared.files.latents import open_latents
+from stages.shared.models.diffusion import ModelSampling, load_model, settings_of, weights_file
+from stages.shared.models.tuned import STOPS
+from stages.shared.training.jobs import Job, trained, write_weights
+from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
 
 def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path, latents: Path | None = None) -> str:

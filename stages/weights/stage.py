@@ -17,7 +17,7 @@ from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.shared.download import download as download_file
 from stages.shared.download import download_folder
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 from stages.shared.ranking import RankConfig
 
 OFFICIAL = {"alex": AlexNet_Weights.IMAGENET1K_V1.url, "vgg": VGG16_Weights.IMAGENET1K_V1.url}

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm.config import parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 
 CUDA = torch.device("cuda:0")

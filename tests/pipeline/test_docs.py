@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from support import REPOSITORY
 
 from benchmarks._clone import Clone, variables
-from ddpm.networks.gan import GanConfig
+from ddpm.gan.networks import GanConfig
 from docs.generate import MODEL, SECTIONS, comments, generated
 from stages.fetch.stage import KINDS
 from stages.kit.params import Params

@@ -14,7 +14,7 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PLUMBING = ("stages.kit.", "ddpm.config")
 """What can't change an output, and is no dependency."""
 CODE = ("ddpm/", "stages/")
-CARRIED = {"ddpm.networks.autoencoder": "data/latents", "ddpm.networks.gan": "data/gan"}
+CARRIED = {"ddpm.autoencoder.network": "data/latents", "ddpm.gan.networks": "data/gan"}
 """Code whose digest is in the files of an output: what depends on that output needn't depend on the code, too."""
 
 

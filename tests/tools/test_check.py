@@ -12,7 +12,7 @@ from support import REPOSITORY, WriteParams
 
 from ddpm.config import ConfigError
 from stages.kit.errors import StageError
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 from tools import check
 
 CONDITIONAL = {"data": "classes", "models.tiny.network.conditional": True}

@@ -21,7 +21,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import SamplerConfig
 from ddpm.sampling.timesteps import Spacing
@@ -32,8 +32,8 @@ from stages.kit.files import digest
 from stages.kit.params import read_params
 from stages.rank import stage as rank
 from stages.sample import stage as sample
-from stages.shared.formats import read_safetensors, write_safetensors
-from stages.shared.model import Model, Sampling, load_model
+from stages.shared.files.formats import read_safetensors, write_safetensors
+from stages.shared.models.diffusion import Model, Sampling, load_model
 from tools import export, import_diffusers
 from tools.diffusers_names import CONVENTIONS, FIXED
 

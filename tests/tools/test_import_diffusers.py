@@ -19,8 +19,8 @@ from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import SamplerConfig
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
-from stages.shared.formats import read_safetensors
-from stages.shared.model import Model, Sampling, load_model, sampling
+from stages.shared.files.formats import read_safetensors
+from stages.shared.models.diffusion import Model, Sampling, load_model, sampling
 from tools import export, import_diffusers
 
 SIZE, STEPS = 64, 12

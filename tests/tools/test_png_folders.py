@@ -11,7 +11,7 @@ from support import WriteParams
 from stages.extract.stage import ExtractConfig
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
-from stages.shared.images import image_set, open_images, read_index
+from stages.shared.files.images import image_set, open_images, read_index
 from tools import images
 
 

@@ -23,7 +23,7 @@ from ddpm.evaluation.perceptual import (
 )
 from ddpm.images import to_model_range, to_uint8
 from ddpm.rng import normal, numpy_stream
-from stages.shared.arrays import ArrayFile
+from stages.shared.files.formats import ArrayFile
 from stages.weights import stage as weights
 
 

@@ -30,8 +30,8 @@ from stages.interpolate.methods import InterpolateConfig, along, between_images,
 from stages.interpolate.stage import main
 from stages.kit.command import run
 from stages.kit.params import read_params
-from stages.shared.formats import write_safetensors
-from stages.shared.model import load_model, sampling
+from stages.shared.files.formats import write_safetensors
+from stages.shared.models.diffusion import load_model, sampling
 
 CPU = torch.device("cpu")
 METHODS = "[lerp_ancestral, lerp_ddim, slerp_ancestral, slerp_ddim]"

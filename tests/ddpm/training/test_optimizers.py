@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training.optimizers import Muon, optimizers_of, orthogonal
 
 SHAPES = [(32, 16, 3, 3), (16, 32), (32, 16, 3, 3), (16, 16), (24, 8)]

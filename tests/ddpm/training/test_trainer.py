@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_training import run, start
 
-from ddpm.networks.unet import ResnetBlock
+from ddpm.diffusion.blocks import ResnetBlock
 from ddpm.training.trainer import DivergedError
 
 

@@ -16,9 +16,9 @@ from ddpm.config import ConfigError, parse
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.drawing.scenes import draw_scene
 from ddpm.images import to_uint8
-from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.pictures.resizing import Preprocessing, resize
 from ddpm.rng import word
 from ddpm.sampling.predictor import PredictorConfig, make_predictor

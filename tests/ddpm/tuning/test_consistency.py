@@ -10,8 +10,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from ddpm.config import ConfigError, parse
+from ddpm.diffusion.blocks import ResnetBlock
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.unet import ResnetBlock, UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
 from ddpm.sampling.samplers import SamplerConfig, run_sampler
 from ddpm.sampling.timesteps import spaced_timesteps

@@ -17,14 +17,14 @@ from support import WriteParams
 from torch import Tensor
 from trainers import Trainers, outputs
 
+from ddpm.autoencoder.network import LATENT_STD
 from ddpm.config import ConfigError
-from ddpm.networks.autoencoder import LATENT_STD
 from stages.autoencode import stage as autoencode
 from stages.kit.errors import StageError
 from stages.likelihood import stage as likelihood
 from stages.sample import stage as sample
-from stages.shared.absent import NOTE
-from stages.shared.formats import read_metadata, read_safetensors, write_safetensors
+from stages.shared.files.absent import NOTE
+from stages.shared.files.formats import read_metadata, read_safetensors, write_safetensors
 from stages.train import stage as train
 
 SMALL = {
@@ -111,7 +111,7 @@ def test_latents_are_learnt_drawn_and_evaluated(folder: Path) -> None:
     assert len(found["channels"]) == 4
     assert 5 < found["psnr"]["value"] < 40
     assert found["kid"]["decoded"]["value"] > found["kid"]["real"]["value"]
-    assert "ddpm.networks.autoencoder" in read_metadata(latents / "autoencoder.safetensors")["code"]
+    assert "ddpm.autoencoder.network" in read_metadata(latents / "autoencoder.safetensors")["code"]
     trained(latents)
     samples = drawn(latents)
     assert (samples.shape, samples.dtype) == ((4, 48, 48, 3), np.uint8)

@@ -21,7 +21,7 @@ from stages.evaluate.inception import DIMENSIONS, inception_features, load_incep
 from stages.kit import inception as _inception
 from stages.kit.errors import StageError
 from stages.kit.files import digest
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 
 TIMES = ["day", "night"]
 CHANGES = {"model": "smoke", "runtime.device": "cpu", "runtime.threads": 1}

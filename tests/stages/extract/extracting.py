@@ -10,7 +10,7 @@ from PIL import Image
 from ddpm.pictures.resizing import Preprocessing
 from stages.extract import stage as extract
 from stages.fetch.stage import encode
-from stages.shared.images import image_set
+from stages.shared.files.images import image_set
 from stages.shared.lmdbs import write_lmdb
 
 FACTORS, IMAGES, DETAILS, FIGURES = (Path(name) for name in ("factors.csv", "images", "extract.json", "figures"))

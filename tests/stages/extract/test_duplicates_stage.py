@@ -12,7 +12,7 @@ from ddpm.pictures.codec import decode
 from ddpm.pictures.resizing import resize
 from stages.fetch.stage import encode
 from stages.kit.errors import StageError
-from stages.shared.images import open_images
+from stages.shared.files.images import open_images
 
 
 def reencoded(value, **options):

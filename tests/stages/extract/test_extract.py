@@ -32,7 +32,7 @@ from ddpm.pictures.resizing import resize
 from stages.extract import stage as extract
 from stages.fetch.stage import encode
 from stages.kit.errors import StageError
-from stages.shared.images import ImageSet, open_alike, open_images
+from stages.shared.files.images import ImageSet, open_alike, open_images
 from stages.shared.lmdbs import read_lmdb
 
 

@@ -20,10 +20,10 @@ import stages.sample.stage
 import stages.train.stage
 from ddpm.config import ConfigError
 from stages.kit.params import read_params
-from stages.shared.absent import NOTE
-from stages.shared.formats import read_metadata, read_safetensors
-from stages.shared.gan import load_gan
-from stages.shared.model import load_model
+from stages.shared.files.absent import NOTE
+from stages.shared.files.formats import read_metadata, read_safetensors
+from stages.shared.models.diffusion import load_model
+from stages.shared.models.gan import load_gan
 
 CLASSES = ("tower", "church", "bridge")
 CONDITIONAL = {**SMALL_GAN, "epochs": 1, "models.gan.network.conditional": True}
@@ -167,6 +167,6 @@ def test_weights_say_what_they_are_and_with_which_code(trained: Path) -> None:
     assert settings["kind"] == "gan"
     assert settings["classes"] == list(CLASSES)
     assert settings["class_counts"] == [16, 16, 16]
-    assert settings["code"].keys() == {"ddpm.networks.gan"}
+    assert settings["code"].keys() == {"ddpm.gan.networks"}
     model = load_gan(trained, read_params(), torch.device("cpu"), "float32")
     assert model.at_once == 64

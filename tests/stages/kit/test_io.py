@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages.kit.state import WorkingState
-from stages.shared.formats import write_npy, write_safetensors
+from stages.shared.files.formats import write_npy, write_safetensors
 from stages.shared.lmdbs import write_lmdb
 
 ZEROS = torch.zeros(8_000_000)  # 32 MB

@@ -24,7 +24,7 @@ SHOW = """
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 set_arithmetic(RuntimeConfig(**{values}))
 import torch
-from ddpm.networks.precision import autocast_dtype
+from ddpm.devices.precision import autocast_dtype
 print(torch.backends.cpu.get_cpu_capability(), autocast_dtype("auto", torch.device("cpu")))
 """
 

@@ -11,11 +11,11 @@ from support import WriteParams
 from trainers import outputs
 
 from ddpm.config import parse
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.likelihood import stage as likelihood
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 
 NETWORK = {
     "channels": 8, "multipliers": [1, 2], "attention": [6], "blocks": 1, "dropout": 0.0, "patch": 4,

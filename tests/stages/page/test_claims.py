@@ -8,7 +8,7 @@ from support import REPOSITORY
 
 from ddpm.config import parse
 from ddpm.diffusion import process
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from stages.kit.params import read_params
 from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
 from stages.shared.ranking import REPORT_BEST_SIX

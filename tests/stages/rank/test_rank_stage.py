@@ -23,7 +23,7 @@ from stages.kit.errors import StageError
 from stages.rank import stage as rank
 from stages.rank.sets import open_sets
 from stages.rank.yardsticks import best_of_batches
-from stages.shared.formats import write_safetensors
+from stages.shared.files.formats import write_safetensors
 
 SMALL = {"rank.batches": 2, "rank.flag_rate": 0.05, "runtime.device": "cpu", "runtime.threads": 1}
 OUTPUTS = ("neighbours.csv", "rank.json", "distances.csv", "best.png", "selections.png", "nearest.svg")

@@ -8,8 +8,8 @@ from support import WriteParams
 from test_sample_stage import SMALL, drawing, ignore, write_model
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.unet import UNet, UNetConfig
-from stages.shared.formats import read_safetensors, write_safetensors
+from ddpm.diffusion.unet import UNet, UNetConfig
+from stages.shared.files.formats import read_safetensors, write_safetensors
 
 
 @pytest.fixture

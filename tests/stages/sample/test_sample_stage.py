@@ -21,11 +21,11 @@ from support import REPOSITORY, WriteParams
 from trainers import outputs
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from stages.kit.params import read_params
 from stages.sample.draw import Drawing, prepare
 from stages.sample.stage import first_images, watch
-from stages.shared.formats import read_safetensors, write_safetensors
+from stages.shared.files.formats import read_safetensors, write_safetensors
 
 CLASSES = ["tower", "church", "bridge"]
 SMALL = {

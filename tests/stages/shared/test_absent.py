@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.kit.errors import StageError
-from stages.shared.absent import emptied, leave_absent
+from stages.shared.files.absent import emptied, leave_absent
 
 
 def test_a_folder_with_what_no_stage_writes_is_left_as_it_is(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from support import WriteParams
 
 from ddpm.config import ConfigError
 from stages.kit.params import read_params
-from stages.shared.formats import write_safetensors
-from stages.shared.model import own_sampling, weights_file
+from stages.shared.files.formats import write_safetensors
+from stages.shared.models.diffusion import own_sampling, weights_file
 
 SMOKE = {f"models.smoke.network.{name}": value for name, value in NETWORK.items()}
 WHOLE = {"sampler": "ddim", "steps": 7, "spacing": "leading", "clip": False, "variance": "large"}

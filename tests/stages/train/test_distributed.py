@@ -13,7 +13,7 @@ import pytest
 from support import REPOSITORY, WriteParams
 from trainers import SMALL, Trainers, arguments, outputs
 
-from stages.shared.formats import read_safetensors
+from stages.shared.files.formats import read_safetensors
 
 TWO = {**SMALL, "epochs": 3, "train.micro_batch_images": 2}
 """Each of two processes has two micro-batches of every batch; for one process they are the same four."""

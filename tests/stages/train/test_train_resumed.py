@@ -17,7 +17,7 @@ from support import REPOSITORY, WriteParams
 from trainers import SMALL, Trainers, arguments, outputs
 
 from stages.kit.resume import step_of
-from stages.shared.formats import read_safetensors
+from stages.shared.files.formats import read_safetensors
 
 
 def modules_from(tree: Path) -> None:

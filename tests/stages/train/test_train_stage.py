@@ -15,14 +15,14 @@ from trainers import SMALL, Trainers, allow_little_memory, outputs
 
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training.batches import Batches
 from ddpm.training.initial import initial_network
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Trainer, TrainState
 from stages.kit.params import read_params
-from stages.shared.formats import read_safetensors
-from stages.shared.images import class_numbers
+from stages.shared.files.formats import read_safetensors
+from stages.shared.files.images import class_numbers
 
 
 def test_killed_and_started_again_is_uninterrupted(trainers: Trainers, tmp_path: Path) -> None:

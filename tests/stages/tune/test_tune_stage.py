@@ -16,9 +16,9 @@ from ddpm.config import ConfigError
 from stages.interpolate.stage import main as interpolate
 from stages.kit.params import read_params
 from stages.sample.stage import main as sample
-from stages.shared.absent import NOTE, leave_absent
-from stages.shared.formats import read_safetensors
-from stages.shared.model import load_model
+from stages.shared.files.absent import NOTE, leave_absent
+from stages.shared.files.formats import read_safetensors
+from stages.shared.models.diffusion import load_model
 from stages.tune.stage import main
 
 TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4}

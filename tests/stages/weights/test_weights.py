@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm.evaluation.backbone import BACKBONES, BackboneError, from_flax, from_torchvision, load_arrays
 from stages.kit.errors import StageError
 from stages.shared.download import download_folder
-from stages.shared.formats import read_safetensors
+from stages.shared.files.formats import read_safetensors
 from stages.weights import stage as weights
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.gan import Critic, GanConfig, Generator
+from ddpm.gan.networks import Critic, GanConfig, Generator
+from ddpm.gan.pairing import critic_loss, generator_loss
+from ddpm.gan.trainer import GanRecipe, GanState, GanTrainer, PairBatches, Signs, require_a_game
 from ddpm.training.diverged import DivergedError
-from ddpm.training.gan import GanRecipe, GanState, GanTrainer, PairBatches, Signs, require_a_game
-from ddpm.training.pairing import critic_loss, generator_loss
 from ddpm.training.recipe import TrainConfig
 
 CPU = torch.device("cpu")

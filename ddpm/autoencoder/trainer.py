@@ -11,15 +11,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from ddpm.autoencoder.network import Posterior
 from ddpm.config import STRICT
-from ddpm.networks.autoencoder import Posterior
-from ddpm.networks.precision import autocast
+from ddpm.devices.precision import autocast
+from ddpm.devices.transfer import sent
 from ddpm.rng import normal, numpy_stream
 from ddpm.training.batches import Stream
 from ddpm.training.optimizers import OptimizerName
 from ddpm.training.recipe import Decay, RateSchedule
 from ddpm.training.trainer import Loop, TrainState
-from ddpm.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ddpm.config import parse
-from ddpm.networks.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
-from ddpm.networks.unet import GroupNorm, UNet, UNetConfig
+from ddpm.devices.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
+from ddpm.diffusion.blocks import GroupNorm
+from ddpm.diffusion.unet import UNet, UNetConfig
 
 CPU = torch.device("cpu")
 

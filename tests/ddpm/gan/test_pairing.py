@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.training.pairing import critic_loss, generator_loss, squared_gradient
+from ddpm.gan.pairing import critic_loss, generator_loss, squared_gradient
 
 
 def dirac_field(state: Tensor, gamma: float) -> Tensor:

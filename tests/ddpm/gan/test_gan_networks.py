@@ -7,8 +7,8 @@ from support import REPOSITORY
 from torch import Tensor, nn
 
 from ddpm.config import parse
-from ddpm.networks.gan import Critic, GanConfig, Generator, downsampled, upsampled
-from ddpm.networks.unet import UNet, UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
+from ddpm.gan.networks import Critic, GanConfig, Generator, downsampled, upsampled
 
 SMALL = {"latent_channels": 8, "channels": [12, 8, 4], "blocks": 1, "conditional": False}
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ddpm.training.trainer import Loop, TrainState
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.training import Job, epochs_seen
+from stages.shared.training.jobs import Job, epochs_seen
 
 ROWS = 100
 """Rows of the loss table."""

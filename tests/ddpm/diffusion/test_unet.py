@@ -6,7 +6,8 @@ from diffusers import UNet2DModel
 from diffusers.models import attention_processor as diffusers_attention
 
 from ddpm.config import ConfigError, parse
-from ddpm.networks.unet import Attention, ResnetBlock, UNet, UNetConfig, attend
+from ddpm.diffusion.blocks import Attention, ResnetBlock, attend
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training.initial import initial_network
 from tools.diffusers_names import CONVENTIONS
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.config import parse
-from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.images import to_model_range
-from ddpm.networks.autoencoder import Autoencoder, AutoencoderConfig, Posterior
-from ddpm.rng import word
-from ddpm.training.autoencoder import (
+from ddpm.autoencoder.network import Autoencoder, AutoencoderConfig, Posterior
+from ddpm.autoencoder.trainer import (
     AutoencoderBatch,
     AutoencoderBatches,
     AutoencoderRecipe,
     AutoencoderTrainer,
     autoencoder_losses,
 )  # fmt: skip
+from ddpm.config import parse
+from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.images import to_model_range
+from ddpm.rng import word
 from ddpm.training.batches import Batches
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import TrainState

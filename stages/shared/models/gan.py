@@ -10,13 +10,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddpm.config import STRICT, ConfigError, parse
-from ddpm.networks.gan import GanConfig, Generator
-from ddpm.networks.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
+from ddpm.devices.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
+from ddpm.gan.networks import GanConfig, Generator
 from ddpm.rng import normal, numpy_stream
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.formats import read_safetensors
-from stages.shared.model import IMAGES_AT_ONCE, NOTHING, settings_of, weights_file
+from stages.shared.files.formats import read_safetensors
+from stages.shared.models.diffusion import IMAGES_AT_ONCE, NOTHING, settings_of, weights_file
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

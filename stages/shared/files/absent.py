@@ -8,12 +8,10 @@ import pandas as pd
 from stages.kit.errors import StageError
 from stages.kit.files import write_text
 from stages.kit.launch import first_process
-from stages.shared.formats import write_csv, write_json
+from stages.shared.files.formats import write_csv, write_json
 
 NOTE = "absent.txt"
 """All that is in a folder without contents: of an empty one DVC would warn at every step."""
-
-
 WRITTEN = {".npy", ".png", ".safetensors"}
 """What the files of such a folder end in, else."""
 

@@ -9,6 +9,8 @@ import pandas as pd
 
 from stages.kit.errors import StageError
 
+FACTORS = {"time": "time of day", "weather": "weather", "form": "form of the building", "spire": "form of the roof"}
+"""Columns of the tables of drawn images: what is drawn at random, of what can be seen, and in words."""
 DUPLICATES = "duplicates.csv"
 """In the folder of the images, the table of those that occur twice."""
 

@@ -14,20 +14,20 @@ from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ddpm.autoencoder.network import Codec
 from ddpm.config import STRICT, ConfigError, parse
+from ddpm.devices.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
 from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.images import to_uint8
-from ddpm.networks.autoencoder import Codec
-from ddpm.networks.precision import Precision, autocast, autocast_dtype, placed, set_float32_products
-from ddpm.networks.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
 from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.codec import load_codec
-from stages.shared.formats import read_metadata, read_safetensors
+from stages.shared.files.formats import read_metadata, read_safetensors
+from stages.shared.models.codec import load_codec
 
 IMAGES_AT_ONCE = 64
 """Images of one pass of the network where `runtime.batch_images` is empty."""

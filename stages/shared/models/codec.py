@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
+from ddpm.autoencoder.network import Autoencoder, AutoencoderConfig, Codec
 from ddpm.config import ConfigError, parse
-from ddpm.networks.autoencoder import Autoencoder, AutoencoderConfig, Codec
-from ddpm.networks.precision import placed
+from ddpm.devices.precision import placed
 from stages.kit.files import digest
-from stages.shared.formats import read_safetensors
-from stages.shared.latents import latents_in
+from stages.shared.files.formats import read_safetensors
+from stages.shared.files.latents import latents_in
 
 STATISTICS = ("latents.mean", "latents.std")
 """Names of the tensors `[C]` beside the weights."""

@@ -81,3 +81,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def _metadata(file: Any) -> dict[str, Any]:
     return json.loads((file.metadata() or {}).get("metadata", "{}"))
+
+
+class ArrayFile:
+    """A `.npy` file, mapped only while a part of it is copied: else all of its pages would come to count as memory."""
+
+    def __init__(self, path: Path):
+        whole = np.load(path, mmap_mode="r")
+        self.path, self.offset, self.shape = path, whole.offset, whole.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return np.array(np.memmap(self.path, np.uint8, "r", self.offset, self.shape)[rows])

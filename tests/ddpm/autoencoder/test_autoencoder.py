@@ -9,9 +9,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from ddpm.autoencoder.network import LATENT_STD, Autoencoder, AutoencoderConfig, Codec, Posterior, channel_statistics
 from ddpm.config import ConfigError, parse
 from ddpm.images import to_model_range, to_uint8
-from ddpm.networks.autoencoder import LATENT_STD, Autoencoder, AutoencoderConfig, Codec, Posterior, channel_statistics
 
 SMALL = {"channels": 16, "multipliers": [1, 2, 2], "blocks": 1, "patch": 1, "groups": 4, "latent_channels": 4}
 

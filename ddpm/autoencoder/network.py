@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from ddpm.config import STRICT
-from ddpm.networks.unet import GroupNorm, Resample, ResnetBlock
+from ddpm.diffusion.blocks import GroupNorm, Resample, ResnetBlock
 
 LATENT_STD = 0.5
 """Standard deviation of normalised latents, near that of pixels: so a schedule's noise levels keep their meaning."""

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
-from ddpm.processes import any_process
+from ddpm.devices.processes import any_process
 from ddpm.training.diverged import WINDOW, DivergedError
 from ddpm.training.epochs import Epochs
 from stages.kit.errors import StageError
@@ -21,8 +21,8 @@ from stages.kit.progress import progress, stop_request
 from stages.kit.resume import step_of
 from stages.kit.runtime import RuntimeConfig
 from stages.kit.state import WorkingState, working_state
-from stages.shared.absent import NOTE
-from stages.shared.formats import write_safetensors
+from stages.shared.files.absent import NOTE
+from stages.shared.files.formats import write_safetensors
 
 
 class State(Protocol):

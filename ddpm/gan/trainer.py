@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ddpm.config import STRICT
-from ddpm.networks.gan import Critic, Generator
-from ddpm.networks.precision import autocast, autocast_dtype, placed, set_float32_products
-from ddpm.processes import rank_and_count, sum_over_processes
+from ddpm.devices.precision import autocast, autocast_dtype, placed, set_float32_products
+from ddpm.devices.processes import rank_and_count, sum_over_processes
+from ddpm.devices.transfer import ahead, sent
+from ddpm.gan.networks import Critic, Generator
+from ddpm.gan.pairing import critic_loss, generator_loss, squared_gradient
 from ddpm.rng import normal, numpy_stream
 from ddpm.training.averages import averages_of, move_averages
 from ddpm.training.diverged import WINDOW, DivergedError
 from ddpm.training.epochs import Epochs, own_micro_batches
-from ddpm.training.pairing import critic_loss, generator_loss, squared_gradient
 from ddpm.training.recipe import Decay, TrainConfig
-from ddpm.transfer import ahead, sent
 
 CRITIC_WINS = 0.01
 """Mean loss of the critic over `PATIENCE` steps below which the generator has nothing left to learn from."""

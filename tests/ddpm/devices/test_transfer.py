@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from ddpm.transfer import ahead, in_a_thread
+from ddpm.devices.transfer import ahead, in_a_thread
 
 
 def test_a_thread_makes_one_more_than_was_asked_for() -> None:

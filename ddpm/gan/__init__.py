@@ -1,0 +1,1 @@
+"""A generative adversarial network: generator, critic, losses of pairs, and the training step."""

@@ -1,1 +1,0 @@
-"""Networks, and the number format and memory layout that they compute in."""

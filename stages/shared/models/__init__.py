@@ -1,0 +1,1 @@
+"""Weights as something that draws: diffusion models, generators, autoencoders."""
