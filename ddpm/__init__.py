@@ -11,14 +11,16 @@ Symbols, everywhere in this package:
 
 Packages:
 
-    pictures    photographs to pixels: decoding, resizing, duplicates
-    drawing     the embedded data set of drawn buildings
-    networks    the U-Net, the networks of a GAN, and the number format they compute in
-    diffusion   noise schedule, forward process, and the denoiser with its loss
-    sampling    from noise to images: time steps, samplers, interpolation
-    training    batches, recipe and training step; `report`: what only the report's own code does
-    tuning      a consistency function from trained weights
-    evaluation  LPIPS, distances between sets, nearest neighbours, copies, the variational bound
+    pictures     photographs to pixels: decoding, resizing, duplicates
+    drawing      the embedded data set of drawn buildings
+    diffusion    noise schedule, forward process, U-Net, and the denoiser with its loss
+    sampling     from noise to images: time steps, samplers, interpolation
+    training     batches, recipe and training step; `report`: what only the report's own code does
+    tuning       a consistency function from trained weights
+    autoencoder  images to latents and back, and its training step
+    gan          generator, critic, their losses and training step
+    evaluation   LPIPS, distances between sets, nearest neighbours, copies, the variational bound
+    devices      number format, memory layout, processes, transfers
 
-`config`, `images`, `processes` and `rng` are used by all of them. Nothing here reads a file or prints.
+`config`, `images` and `rng` are used by all of them. Nothing here reads a file or prints.
 """

@@ -150,12 +150,12 @@ def reached(edges: Mapping[str, set[str]], name: str) -> set[str]:
 
 
 def uses() -> str:
-    """A table of the rooms of `ddpm` and the modules of `stages/shared` that each stage imports."""
-    lines = ["| stage | rooms of `ddpm` | modules of `stages/shared` |", "|---|---|---|"]
+    """A table of the rooms of `ddpm` and of `stages/shared` that each stage imports."""
+    lines = ["| stage | rooms of `ddpm` | rooms of `stages/shared` |", "|---|---|---|"]
     for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]:
         names = set().union(*map(imports_of, modules(f"stages.{name}")))
         rooms = {room(target) for target in names if target.startswith("ddpm.")}
-        shared = {target.rpartition(".")[2] for target in names if target.startswith("stages.shared.")}
+        shared = {target.split(".")[2] for target in names if target.startswith("stages.shared.")}
         lines.append(f"| `{name}` | {listed(rooms)} | {listed(shared)} |")
     return "\n".join(lines)
 

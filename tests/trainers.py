@@ -45,7 +45,6 @@ SMALL_GAN = {
 def arguments(out: Path, stage: str = "train") -> list[str]:
     """Those of `python -m stages.STAGE` in the folder of the images; `tune` takes the weights in `trained`."""
     given = ["trained/model"] if stage == "tune" else []
-    given += ["--backbone", "backbone.safetensors"] if stage == "autoencode" else []
     weights = {"train": "model", "tune": "tuned", "gan": "gan", "autoencode": "latents"}[stage]
     written = {weights: weights, "details": f"{stage}.json", "losses": "loss.csv"}
     options = [word for name, file in written.items() for word in (f"--{name}", str(out / file))]

@@ -13,8 +13,8 @@ from ddpm.images import tile_grid
 from ddpm.rng import word
 from ddpm.training.recipe import TrainConfig
 from ddpm.training.trainer import TrainState
-from stages.autoencode.encoding import IMAGES_AT_ONCE, encoded_means
-from stages.autoencode.quality import Quality, reconstructed, told
+from stages.autoencode.channels import told
+from stages.autoencode.encoding import IMAGES_AT_ONCE, encoded_means, law_of
 from stages.kit.device import announce, setup
 from stages.kit.files import digest
 from stages.kit.identity import TRAINING, code_digests, platform_of
@@ -25,8 +25,8 @@ from stages.kit.runtime import RuntimeConfig
 from stages.shared.files.absent import emptied, nothing_to_do
 from stages.shared.files.formats import write_csv, write_json, write_npy, write_png, write_safetensors
 from stages.shared.files.images import image_set, open_images
-from stages.shared.files.latents import latents_in
-from stages.shared.models.codec import STATISTICS
+from stages.shared.files.latents import STATISTICS, latents_in
+from stages.shared.models.codec import decoded
 from stages.shared.training.jobs import Job, trained
 from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
@@ -34,12 +34,12 @@ SHOWN = 8
 """Held-out images above what becomes of them."""
 
 
-def main(*, images: Path, backbone: Path, latents: Path, details: Path, losses: Path) -> str:
+def main(*, images: Path, latents: Path, details: Path, losses: Path) -> str:
     """Train the autoencoder of a model of `space: latents` on the training set in the folder IMAGES; encode that set.
 
     The folder LATENTS gets the weights with the latents' statistics, the normalised latents of the training images and
-    of their mirror images, and `reconstructions.png`. DETAILS says how much of held-out images survives, by the network
-    BACKBONE of LPIPS too; LOSSES is the loss table. For a model that learns pixels there is nothing to do.
+    of their mirror images, and `reconstructions.png`. DETAILS says what the latents of held-out images are like; LOSSES
+    is the loss table. For a model that learns pixels there is nothing to do.
     """
     params = read_params()
     if params.model().space == "pixels":
@@ -53,13 +53,13 @@ def main(*, images: Path, backbone: Path, latents: Path, details: Path, losses: 
             found = summary(state, trainer)
             if first_process():
                 codec, shape = encode(trainer, job, state, latents)
-                quality = Quality(backbone, codec, trainer, job.runtime)
-                held_out = open_images(*image_set(images, "val")).array
-                decoded = reconstructed(quality, held_out)
-                rows = np.concatenate([held_out[:SHOWN], decoded[:SHOWN]])
-                write_png(latents / "reconstructions.png", tile_grid(rows, columns=min(SHOWN, len(held_out))))
+                held_out, at_once = open_images(*image_set(images, "val")).array, job.runtime.at_once(IMAGES_AT_ONCE)
+                shown = held_out[:SHOWN]
+                rows = np.concatenate([shown, decoded(codec, shown, at_once, trainer.device)])
+                write_png(latents / "reconstructions.png", tile_grid(rows, columns=len(shown)))
                 write_csv(losses, loss_table(state.losses, trainer))
-                write_json(details, {**found, **shape, **told(quality, held_out, decoded)})
+                law = law_of(codec.autoencoder, held_out, at_once, trainer.device)
+                write_json(details, {**found, **shape, **told(codec, law)})
     return f"{found['steps']:,} steps, latents in {latents}; see {details}"
 
 
@@ -127,5 +127,5 @@ def encode(
     return codec, {"shape": list(means.shape[2:]), "factor": autoencoder.config.factor}
 
 
-CODE = ("ddpm.autoencoder.network", "ddpm.diffusion.unet")
+CODE = ("ddpm.autoencoder.network", "ddpm.diffusion.blocks")
 """The code of encoder and decoder."""

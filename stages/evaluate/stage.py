@@ -17,6 +17,7 @@ from ddpm.evaluation.colours import colour_drift
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import frechet, require_full_rank
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, load_lpips
+from stages.evaluate.autoencoder import compare_decoded
 from stages.evaluate.compare import compare, compare_categories
 from stages.evaluate.factors import Predicted, compare_factors, drawn_factors, predict_factors
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
@@ -34,6 +35,7 @@ from stages.kit.state import parts_folder
 from stages.shared.figures import save_figure
 from stages.shared.files.formats import read_safetensors, write_json
 from stages.shared.files.images import image_set
+from stages.shared.files.latents import latents_in
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
 
@@ -50,11 +52,13 @@ class EvaluateConfig:
     inception: str | None
 
 
-def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures: Path) -> str:
+def main(
+    *, samples: Path, images: Path, backbone: Path, details: Path, figures: Path, latents: Path | None = None
+) -> str:
     """Compare the SAMPLES in that folder, and training images, with the held-out ones in the folder IMAGES.
 
     DETAILS gets the numbers, the folder FIGURES `metrics.svg`, `colours.svg` and `factors.svg`; the network BACKBONE
-    gives the features.
+    gives the features. An autoencoder in the folder LATENTS is judged, too, by what it makes of held-out images.
     """
     params = inception_checked(read_params())
     config, device = params.section(EvaluateConfig, "evaluate"), setup(params)
@@ -64,7 +68,9 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
     tensors, metadata = read_safetensors(backbone)
     model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]
-    inputs = [backbone, *image_set(samples, "samples"), *image_set(images, "train"), *image_set(images, "val")]
+    autoencoders = [file for file in [latents and latents_in(latents).autoencoder] if file and file.exists()]
+    sets_read = [*image_set(samples, "samples"), *image_set(images, "train"), *image_set(images, "val")]
+    inputs = [backbone, *sets_read, *autoencoders]
     run = run_of({**asdict(config), "at_once": at_once}, device, torch.float32, inputs)
     with parts_folder(repository_root() / ".cache" / "evaluate", run, "evaluating the same samples") as folder:
         measure, train = Kept(model, at_once, Parts(folder)), sets.images["train"]
@@ -76,6 +82,8 @@ def main(*, samples: Path, images: Path, backbone: Path, details: Path, figures:
             learnt = measure.features("rest", train, sets.rest)
             predicted = predict_factors(features, learnt, seen.iloc[sets.rest])
             values["factors"] = compare_factors(predicted, unseen, config.seed)
+        if autoencoders:
+            values["autoencoder"] = compare_decoded(measure, autoencoders[0], sets, features["held_out"], device)
         write_json(details, _nested(values))
         drifts = {name: values[name]["colour_drift"] for name in ("samples", "real")}
         save_figure(figures / "metrics.svg", metrics_figure(values))

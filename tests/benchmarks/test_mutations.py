@@ -8,7 +8,7 @@ from support import REPOSITORY
 
 from benchmarks.mutations import Mutation, failed_test, read_mutations
 
-ROOMS = ("diffusion", "training", "tuning", "evaluation", "sampling", "networks")
+ROOMS = ("autoencoder", "devices", "diffusion", "evaluation", "gan", "sampling", "training", "tuning")
 
 
 def test_every_mutation_fits_the_code() -> None:

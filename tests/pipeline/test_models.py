@@ -33,6 +33,6 @@ def test_a_model_of_latents_of_64_pixels_goes_through_to_the_page(tmp_path: Path
     assert "The network learns latents" in page
     assert (clone.folder / "reports" / "figures" / "reconstructions.webp").exists()
     assert np.load(clone.folder / "data" / "samples" / "samples.npy").shape == (64, 64, 64, 3)
-    found = json.loads((clone.folder / "reports" / "details" / "autoencode.json").read_text())
+    found = json.loads((clone.folder / "reports" / "details" / "evaluate.json").read_text())["autoencoder"]
     assert found["kid"]["decoded"]["value"] > found["kid"]["real"]["value"]
     assert clone.ran("repro") == []

@@ -11,7 +11,7 @@ from test_graph import CARRIED
 from docs.generate import file_of
 
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
-# ddpm/devices/processes.py is what stages/kit asks who is first; where the library uses it, test_graph wants it as a dep.
+# ddpm/devices/processes.py is what stages/kit asks who is first; where the library uses it, test_graph wants a dep.
 ALLOWED = ("params.yaml", "stages/kit", "ddpm/config.py", "ddpm/devices/processes.py", ".cache", ".dvc")
 """Parameters, which DVC compares one by one; plumbing; working states and downloads, which are held to digests."""
 

@@ -9,6 +9,9 @@ from ddpm.config import ConfigError
 from stages.kit.errors import StageError
 from stages.kit.files import digest
 
+STATISTICS = ("latents.mean", "latents.std")
+"""Names of the tensors `[C]` beside the weights of the autoencoder."""
+
 
 class Latents(NamedTuple):
     """Latents of the training images and of their mirror images, float32 `[N, 2, C, h, w]`, and the autoencoder."""

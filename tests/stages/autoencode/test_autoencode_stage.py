@@ -20,6 +20,7 @@ from trainers import Trainers, outputs
 from ddpm.autoencoder.network import LATENT_STD
 from ddpm.config import ConfigError
 from stages.autoencode import stage as autoencode
+from stages.evaluate import stage as evaluate
 from stages.kit.errors import StageError
 from stages.likelihood import stage as likelihood
 from stages.sample import stage as sample
@@ -37,7 +38,7 @@ SMALL = {
     "models.latent.autoencoder.recipe.batch_images": 8,
     "models.latent.autoencoder.recipe.learning_rate": 0.003,
     "models.latent.autoencoder.recipe.warmup_steps": 2,
-    "sample.count": 4,
+    "sample.count": 8,
     "sample.steps": 3,
     "likelihood.images": 4,
     "likelihood.bins": 2,
@@ -63,7 +64,7 @@ def folder(
 
 def run(out: Path = Path("out")) -> str:
     written = {"latents": out / "latents", "details": out / "autoencode.json", "losses": out / "loss.csv"}
-    return autoencode.main(images=Path(), backbone=Path("backbone.safetensors"), **written)
+    return autoencode.main(images=Path(), **written)
 
 
 def test_two_processes_train_what_one_does(processes: ForkServerContext, folder: Path) -> None:
@@ -78,6 +79,11 @@ def test_two_processes_train_what_one_does(processes: ForkServerContext, folder:
 def trained(latents: Path | None) -> str:
     written = {"model": Path("model"), "details": Path("train.json"), "losses": Path("loss.csv")}
     return train.main(images=Path(), latents=latents, **written)
+
+
+def judged(latents: Path, details: Path) -> str:
+    places = {"samples": Path("samples"), "images": Path(), "latents": latents, "figures": Path("judged")}
+    return evaluate.main(backbone=Path("backbone.safetensors"), details=details, **places)
 
 
 def drawn(latents: Path | None) -> np.ndarray:
@@ -109,12 +115,10 @@ def test_latents_are_learnt_drawn_and_evaluated(folder: Path) -> None:
     found = json.loads((folder / "out" / "autoencode.json").read_text())
     assert (found["shape"], found["steps"], found["held_out_images"]) == ([4, 12, 12], 24, 12)
     assert len(found["channels"]) == 4
-    assert 5 < found["psnr"]["value"] < 40
-    assert found["kid"]["decoded"]["value"] > found["kid"]["real"]["value"]
     assert "ddpm.autoencoder.network" in read_metadata(latents / "autoencoder.safetensors")["code"]
     trained(latents)
     samples = drawn(latents)
-    assert (samples.shape, samples.dtype) == ((4, 48, 48, 3), np.uint8)
+    assert (samples.shape, samples.dtype) == ((8, 48, 48, 3), np.uint8)
     assert samples.std() > 0
     said = likelihood.main(
         Path("model"), latents=latents, images=Path(), details=Path("l.json"), levels=Path("l.csv"), figures=Path()
@@ -124,6 +128,11 @@ def test_latents_are_learnt_drawn_and_evaluated(folder: Path) -> None:
     assert "no pixels of 256 levels" in evaluated["absent"]
     assert evaluated["simple_loss"]["value"] > 0
     assert not {"bits", "bits_low"} & set(pd.read_csv(folder / "l.csv"))
+    judged(latents, Path("e.json"))
+    floor = json.loads((folder / "e.json").read_text())["autoencoder"]
+    assert 5 < floor["psnr"]["value"] < 40
+    assert floor["lpips"]["value"] > 0
+    assert floor["kid"]["decoded"]["value"] > floor["kid"]["real"]["value"]
     with pytest.raises(ConfigError, match="name the folder with their autoencoder"):
         drawn(None)
     file = latents / "autoencoder.safetensors"
@@ -152,7 +161,7 @@ def _killed(folder: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ddpm", "stages")]:
         del sys.modules[name]  # what the fork server has loaded beyond the stage counts as its code
     sys.argv = [
-        "autoencode", "--images", ".", "--backbone", "backbone.safetensors", "--latents", "killed/latents",
+        "autoencode", "--images", ".", "--latents", "killed/latents",
         "--details", "killed/autoencode.json", "--losses", "killed/loss.csv",
     ]  # fmt: skip
     runpy.run_module("stages.autoencode", run_name="__main__", alter_sys=True)
