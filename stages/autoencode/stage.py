@@ -22,7 +22,7 @@ from stages.kit.launch import first_process
 from stages.kit.params import Params, naming, read_params
 from stages.kit.processes import distributed, together
 from stages.kit.runtime import RuntimeConfig
-from stages.shared.files.absent import emptied, nothing_to_do
+from stages.shared.files.absent import emptied, nothing_to_do, require_outputs_alone
 from stages.shared.files.formats import write_csv, write_json, write_npy, write_png, write_safetensors
 from stages.shared.files.images import image_set, open_images
 from stages.shared.files.latents import STATISTICS, latents_in
@@ -45,6 +45,7 @@ def main(*, images: Path, latents: Path, details: Path, losses: Path) -> str:
     if params.model().space == "pixels":
         reason = f"models.{params.top.model} learns pixels, not latents"
         return nothing_to_do(reason, details, [latents], {losses: LOSS_COLUMNS})
+    require_outputs_alone(latents)
     with distributed():
         with together():
             trainer, job = prepare(params, images)

@@ -23,7 +23,7 @@ from stages.kit.params import Params, read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
 from stages.shared.figures import save_figure, strip_figure
-from stages.shared.files.absent import emptied, leave_absent
+from stages.shared.files.absent import emptied, leave_absent, require_outputs_alone
 from stages.shared.files.formats import read_safetensors, write_json, write_npy
 from stages.shared.files.images import image_set, open_images, require_one_preprocessing
 from stages.shared.models.diffusion import Model, SampleConfig, load_model
@@ -68,7 +68,8 @@ def main(
     (files in folders `interpolation_real`), and DETAILS measure all paths. A GAN can't: it makes images of noise, but
     finds no noise for an image.
     """
-    figure = figures / "interpolation.png"
+    figure, of_real = figures / "interpolation.png", [folder / "interpolation_real" for folder in (samples, figures)]
+    require_outputs_alone(*of_real)
     params = read_params({"interpolate": changes})
     device, config = setup(params), params.section(InterpolateConfig, "interpolate")
     weights = folder_of(weights, gan, params)
@@ -87,7 +88,7 @@ def main(
             pictured = between_images(model, config, model.encoded(to_model_range(real.held_out).to(device)))
         found = measure(real, noise, pictured)
         write_json(details, found if pictured else {**found, "real": {"absent": NO_ENCODER}})
-        write_real(real, pictured, found["real"], samples / "interpolation_real", figures / "interpolation_real")
+        write_real(real, pictured, found["real"], *of_real)
     write_npy(samples / "interpolation.npy", np.stack([drawn.images for drawn in noise.values()]))
     save_figure(figure, paths_figure(noise, pictured, found, config.frames))
     return f"paths by {len(noise)} methods in {samples}{told(found['noise'])}; see {figure}"

@@ -24,7 +24,7 @@ from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
-from stages.shared.files.absent import emptied, nothing_to_do
+from stages.shared.files.absent import emptied, nothing_to_do, require_outputs_alone
 from stages.shared.files.formats import write_csv, write_json
 from stages.shared.files.images import class_numbers, image_set, open_images, require_one_preprocessing
 from stages.shared.models.diffusion import Model, load_model
@@ -63,6 +63,7 @@ def main(
     of latents, and there are no bits per dimension.
     """
     params, folder = read_params(), figures / "noise_loss"
+    require_outputs_alone(folder)
     if params.model().kind == "gan":
         return nothing_to_do(ABSENT, details, [folder], {levels: COLUMNS})
     config, device = params.section(LikelihoodConfig, "likelihood"), setup(params)

@@ -24,7 +24,7 @@ from stages.kit.state import parts_folder
 from stages.sample.draw import Drawing, Draws, draw_chunks, join_chunks, prepare
 from stages.sample.gan import prepare_gan
 from stages.shared.figures import save_figure, strip_figure
-from stages.shared.files.absent import emptied, leave_absent
+from stages.shared.files.absent import emptied, leave_absent, require_outputs_alone
 from stages.shared.files.formats import write_csv, write_png, write_safetensors
 from stages.shared.files.images import image_set, open_images, read_index, require_one_preprocessing
 from stages.shared.models.diffusion import SampleConfig
@@ -65,6 +65,8 @@ def main(
     and estimates of x_0. A GAN has neither.
     """
     drawn, grid = image_set(samples, "samples"), figures / "samples.png"
+    figure, trajectory = figures / "processes", samples / "reverse"
+    require_outputs_alone(figure, trajectory)
     weights = tuned_or(weights, tuned)
     with distributed():
         with together():
@@ -81,7 +83,6 @@ def main(
                 join_chunks(drawn.array, chunks, drawing)
                 write_csv(drawn.table, index_table(drawing))
                 write_png(grid, tile_grid(np.load(drawn.array, mmap_mode="r")[:GRID], columns=8))
-                figure, trajectory = figures / "processes", samples / "reverse"
                 if isinstance(drawing, Drawing):
                     files = emptied(figure) / "processes.png", emptied(trajectory) / "reverse.safetensors"
                     show_processes(drawing, real, *files)

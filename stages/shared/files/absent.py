@@ -16,18 +16,26 @@ WRITTEN = {".npy", ".png", ".safetensors"}
 """What the files of such a folder end in, else."""
 
 
+def require_outputs_alone(*folders: Path) -> None:
+    """Fail where a folder that is to be emptied has what was written by no stage.
+
+    Raises:
+        StageError: naming it.
+    """
+    for file in sorted(file for folder in folders if folder.exists() for file in folder.iterdir()):
+        if file.name != NOTE and file.suffix not in WRITTEN:
+            raise StageError(f"{file}: no stage writes this, and all in {file.parent} is replaced: name another folder")
+
+
 def emptied(folder: Path) -> Path:
     """FOLDER with no file in it.
 
     Raises:
         StageError: what is in it was written by no stage.
     """
+    require_outputs_alone(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(folder.iterdir())
-    for file in files:
-        if file.name != NOTE and file.suffix not in WRITTEN:
-            raise StageError(f"{file}: no stage writes this, and all in {folder} is replaced: name another folder")
-    for file in files:
+    for file in list(folder.iterdir()):
         file.unlink()
     return folder
 
@@ -44,6 +52,7 @@ def nothing_to_do(reason: str, details: Path, folders: Sequence[Path], tables: M
     """
     if not first_process():
         return reason
+    require_outputs_alone(*folders)
     for folder in folders:
         leave_absent(folder)
     for table, columns in tables.items():
