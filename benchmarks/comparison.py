@@ -63,19 +63,23 @@ def main() -> None:
     if unknown:
         parser.error(f"{unknown[0]}: not in {SYSTEMS.relative_to(ROOT)}")
     chosen = {name: systems[name] for name in arguments.names or systems}
-    found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {"machine": None, "rows": []}
+    found: dict[str, Any] = {"machine": None, "rows": []}
+    if FILE.exists():
+        found = json.loads(FILE.read_text())
     if not arguments.table:
         if arguments.only != "timing":
+            found["held_out_images"] = len(reporting_images())
             for seed in arguments.seeds:
                 for name, system in chosen.items():
-                    found["rows"] = replaced(found["rows"], quality(name, system, seed))
+                    rows = replaced(found["rows"], quality(name, system, seed))
+                    found["rows"] = sorted(rows, key=lambda row: (list(systems).index(row["system"]), row["seed"]))
                     write_json(FILE, found)
             found["rows"] = [{**row, "kid_difference": less_reference(row)} for row in found["rows"]]
             write_json(FILE, found)
         if arguments.only != "quality":
             found = timing(found, chosen, arguments.seeds[0], arguments.repeats)
             write_json(FILE, found)
-    print(table(found, systems))
+    print(table(found))
 
 
 def replaced(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,6 +111,7 @@ def quality(name: str, system: Mapping[str, Any], seed: int) -> dict[str, Any]:
     features, held_out = alexnet(), reporting_images()
     return {
         "system": name,
+        **system,
         "seed": seed,
         "commit": (CACHE / "commit").read_text(),
         "minutes": round(minutes, 1),
@@ -205,21 +210,20 @@ def timing(found: dict[str, Any], systems: Mapping[str, Mapping[str, Any]], seed
     return {**found, "machine": machine(torch.device("cpu")), "torch": torch.__version__, "rows": rows}
 
 
-def table(found: Mapping[str, Any], systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """All rows as Markdown, in the order of the systems."""
-    order = list(systems)
+def table(found: Mapping[str, Any]) -> str:
+    """All rows as Markdown."""
     lines = [
         f"| system | seed | minutes | images seen | parameters | evaluations | seconds for {TIMED} | KID | ΔKID |"
         + "".join(f" {number}, {features} |" for features in FEATURES for number in ("precision", "recall"))
         + " KID, efficientnet | factors covered | place | copies |",
         "|---|" + "---:|" * (12 + len(FEATURES) * 2),
     ]
-    for row in sorted(found["rows"], key=lambda row: (order.index(row["system"]), row["seed"])):
+    for row in found["rows"]:
         seconds = f"{row['seconds']['median']:.2f}" if row["seconds"] else ""
         counts = f"{row['images']:,} | {row['parameters']:,} | {row['evaluations']:,}"
         quality = [f"{row[f'{number}_{name}']:.2f}" for name in FEATURES for number in ("precision", "recall")]
         cells = [
-            systems[row["system"]]["says"],
+            row["says"],
             str(row["seed"]),
             f"{row['minutes']:.1f} | {counts} | {seconds}",
             shown(row["kid"]),

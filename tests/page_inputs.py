@@ -144,6 +144,27 @@ QUALITY = {
 }
 
 
+def compared(system, says, seconds, kid, **changes):
+    timed = {"seconds": {"median": seconds, "lowest": seconds, "highest": seconds, "n": 3} if seconds else None}
+    numbers = {"precision_alexnet": 0.71, "recall_alexnet": 0.83, "kid_efficientnet": 0.54, "minutes": 10.6}
+    counts = {"images": 48000, "parameters": 1119148, "evaluations": 20, "seed": 0, "kid_difference": None}
+    found = {"kid": estimate(kid, 2000), "copies": estimate(0.01, 2000), "options": []}
+    return {"system": system, "says": says, **numbers, **counts, **found, **timed, **changes}
+
+
+COMPARISON = {
+    "machine": "2 cores of <another> CPU",
+    "torch": "2.14.1",
+    "held_out_images": 2000,
+    "rows": [
+        compared("ancestral_1000", "DDPM, 1,000 steps", 90.0, 0.01, evaluations=1000),
+        compared("default", "default, 20 steps", 1.8, 0.015),
+        compared("gan", "GAN, 12 epochs", 0.06, 0.2, evaluations=1, options=["model=gan", "epochs=12"]),
+        compared("consistency_2", "consistency", None, 0.1, evaluations=2, kid_difference=estimate(0.09, 2000)),
+    ],
+}
+
+
 def noise(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 8, 8, 3), dtype=np.uint8)
 
@@ -174,8 +195,8 @@ def write_figures(folder):
         Image.fromarray(pixels).resize((90, 40 + index)).save(folder / f"{name.partition('.')[0]}.png")
 
 
-def build_page(folder, details=None, quality=None):
-    """Write the stage's inputs into `folder`, with changes to details and benchmark, run it; the folder `reports`."""
+def build_page(folder, details=None, quality=None, comparison=None):
+    """Write the stage's inputs into `folder`, with changes to details and benchmarks, run it; the folder `reports`."""
     (folder / "details").mkdir(exist_ok=True)
     for stage, values in {**DETAILS, **(details or {})}.items():
         (folder / "details" / f"{stage}.json").write_text(json.dumps(values))
@@ -183,6 +204,7 @@ def build_page(folder, details=None, quality=None):
     (folder / "tune_loss.csv").write_text("epoch,step,loss,learning_rate\n4,2000,0.05,0.0001\n8,4000,0.03,0\n")
     (folder / "tuned").mkdir(exist_ok=True)
     (folder / "quality.json").write_text(json.dumps({**QUALITY, **(quality or {})}))
+    (folder / "comparison.json").write_text(json.dumps({**COMPARISON, **(comparison or {})}))
     for name in ("model", "latents"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "model" / "ema.safetensors").write_bytes(WEIGHTS)
@@ -202,6 +224,7 @@ def build_page(folder, details=None, quality=None):
         samples=folder / "samples",
         neighbours=folder / "neighbours.csv",
         quality=folder / "quality.json",
+        comparison=folder / "comparison.json",
         reports=folder / "reports",
     )
     return folder / "reports"

@@ -1,4 +1,4 @@
-"""The page's own plots: the training loss, or both of a GAN, and the benchmark of quality against time."""
+"""The page's own plots: the training loss, or both of a GAN, and the benchmarks of quality against time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import log
@@ -77,6 +77,30 @@ def quality_figure(quality: Mapping[str, Any]) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", **GRID)
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+KIND_COLOURS = {"gan": REAL, "consistency": REPORT}
+"""Of systems whose names begin so; the others are the diffusion model as it was trained."""
+
+
+def comparison_figure(rows: Rows) -> Figure:
+    """KID by the seconds that 64 images take, one point for each row."""
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        x, kid = row["seconds"]["median"], row["kid"]
+        colour = KIND_COLOURS.get(row["system"].partition("_")[0], SAMPLES)
+        ends = [[abs(kid["value"] - kid[end])] for end in ("low", "high")]
+        axes.errorbar([x], [kid["value"]], ends, marker="o", color=colour, elinewidth=0.8, markersize=4)
+        axes.annotate(
+            row["says"], (x, kid["value"]), (5, 4), textcoords="offset points", fontsize="small", color=colour
+        )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set(xscale="log", xlabel="seconds for 64 images", ylabel="KID to held-out images")
+    axes.set_yscale("symlog", linthresh=0.05)
+    axes.margins(x=0.15)
+    axes.grid(axis="y", **GRID)
     return figure
 
 

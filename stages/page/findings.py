@@ -13,13 +13,16 @@ NOISE = 0.001
 """With less than this proportion of the image's variance left, x_T is as good as pure noise."""
 
 
-def findings(details: Mapping[str, Any], run: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
-    """All findings by name, from the stages' `details`, the `run` as `facts.described` has it, and the benchmark."""
+def findings(
+    details: Mapping[str, Any], run: Mapping[str, Any], quality: Mapping[str, Any], comparison: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All findings by name, from the stages' `details`, the `run` as `facts.described` has it, and the benchmarks."""
     return {
         **of_data_and_model(details, run),
         **of_selection(details["rank"], run),
         **of_evaluation(details["evaluate"]),
         **of_benchmark(quality, run),
+        **of_comparison(comparison),
     }
 
 
@@ -97,6 +100,13 @@ def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str
         "drawn_as_picked": all(sampling.get(key) == picked[key] for key in how),
         "report_seconds": times[0]["median"] if same_run and report_way and times[0] else None,
     }
+
+
+def of_comparison(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the systems that were timed, the first row of each by its name; and how the report's way stands to the GAN."""
+    timed = {row["system"]: row for row in reversed(comparison["rows"]) if row["seconds"]}
+    report, gan = (timed.get(name, {"seconds": None})["seconds"] for name in ("ancestral_1000", "gan"))
+    return {"timed": timed, "times_the_gan": report["median"] / gan["median"] if report and gan else None}
 
 
 def _place(value: float, among: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Curve
 from stages.kit.files import digest, write_text
 from stages.kit.params import Params, read_params
 from stages.page.claims import CLAIMS, HO_ET_AL, REPORT_PARAMETERS
-from stages.page.curves import game_figure, loss_figure, quality_figure
+from stages.page.curves import comparison_figure, game_figure, loss_figure, quality_figure
 from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
 from stages.page.publish import Figure, plot_of, publish, publish_one, publish_sheets
@@ -34,7 +34,8 @@ SECTIONS = (
     (5, "Selection"),
     (6, "Evaluation"),
     (7, "Quality and time"),
-    (8, "Do it again"),
+    (8, "Few evaluations, and a GAN"),
+    (9, "Do it again"),
 )
 """Of the page; sections 1 and 3 to 5 have the numbers of the report's figures."""
 
@@ -52,28 +53,31 @@ def main(
     samples: Path,
     neighbours: Path,
     quality: Path,
+    comparison: Path,
     reports: Path,
 ) -> str:
     """Write `index.html`, `page.md`, `metrics.json` and the folder `figures` into the folder REPORTS.
 
     The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the
-    curves from the tables in the folder LOSSES, and QUALITY against time from a benchmark. What moves in the page comes
-    from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of LATENTS, MODEL, TUNED and GAN are
-    named with their digests. LATENTS has a picture where there are latents.
+    curves from the tables in the folder LOSSES, QUALITY against time and the COMPARISON of systems from benchmarks.
+    What moves in the page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of
+    LATENTS, MODEL, TUNED and GAN are named with their digests. LATENTS has a picture where there are latents.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
-    benchmark = json.loads(quality.read_text(encoding="utf-8"))
+    benchmark, compared = (json.loads(file.read_text(encoding="utf-8")) for file in (quality, comparison))
     published = reports / "figures"
     if params.model().kind == "gan":
         told["train"] = told["gan"]
     curves = {**loss_curves(losses, told), "quality_time": quality_figure(benchmark)}
+    if timed := [row for row in compared["rows"] if row["seconds"]]:
+        curves["comparison"] = comparison_figure(timed)
     shown = published_figures(figures, curves, latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     weights = [file for made in (latents, model, tuned, gan) for file in sorted(made.iterdir()) if file.name != NOTE]
     files = [train.array, val.array, *weights, drawn.array]
     facts = {
-        **facts_of(params, told, benchmark),
+        **facts_of(params, told, benchmark, compared),
         "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
         "figures": shown,
         "digests": [(path.as_posix(), digest(path)) for path in files],
@@ -111,14 +115,17 @@ def published_figures(
     return shown
 
 
-def facts_of(params: Params, told: dict[str, Any], benchmark: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the parameters, from what the stages have `told`, and from the benchmark."""
+def facts_of(
+    params: Params, told: dict[str, Any], benchmark: dict[str, Any], compared: dict[str, Any]
+) -> dict[str, Any]:
+    """What follows from the parameters, from what the stages have `told`, and from both benchmarks."""
     run = described(params, told["autoencode"].get("shape"), told["tune"].get("sampling"))
     return {
         **told,
         **run,
-        "findings": findings(told, run, benchmark),
+        "findings": findings(told, run, benchmark, compared),
         "quality": benchmark,
+        "comparison": compared,
         "report_best": REPORT_BEST_SIX,
         "report_parameters": REPORT_PARAMETERS,
         "claims": CLAIMS,

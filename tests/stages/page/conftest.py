@@ -6,10 +6,10 @@ from page_inputs import build_page
 
 @pytest.fixture
 def build(write_params, tmp_path):
-    """Run the stage on its inputs, with changes to details, parameters and benchmark; return the folder `reports`."""
+    """Run the stage on its inputs, with changes to details, parameters and benchmarks; return the folder `reports`."""
 
-    def run(details=None, params=None, quality=None):
+    def run(details=None, params=None, quality=None, comparison=None):
         write_params(params or {})
-        return build_page(tmp_path, details, quality)
+        return build_page(tmp_path, details, quality, comparison)
 
     return run

@@ -17,7 +17,10 @@ from ddpm.sampling.samplers import SAMPLERS
 from stages.kit.params import read_params
 from stages.page.publish import PICTURES, PLOTS, publish
 
-FIGURES = {f"figures/{name}" for name in (*PICTURES, *(f"{name}.svg" for name in (*PLOTS, "loss", "quality_time")))}
+FIGURES = {
+    f"figures/{name}"
+    for name in (*PICTURES, *(f"{name}.svg" for name in (*PLOTS, "loss", "quality_time", "comparison")))
+}
 INSTEAD = {"figures/samples.png"}
 """In the page for the browser the samples open beside their neighbours."""
 
@@ -111,6 +114,8 @@ def test_a_missing_input_is_one_line(build, tmp_path):
         "neighbours.csv",
         "--quality",
         "quality.json",
+        "--comparison",
+        "comparison.json",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "stages.page", *options],
