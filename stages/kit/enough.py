@@ -39,10 +39,8 @@ def require_enough(params: Params, train: int, held_out: int) -> None:
     ):
         short = [f"{by} takes {needed}" for by, needed in demands.items() if found < needed]
         if short:
-            reasons = ", ".join(short)
-            raise StageError(
-                f"params.yaml: {found} {kind} images are too few: {reasons}; {remedy(params, kind, found)}"
-            )
+            few, reasons = "image is" if found == 1 else "images are", ", ".join(short)
+            raise StageError(f"params.yaml: {found} {kind} {few} too few: {reasons}; {remedy(params, kind, found)}")
 
 
 def training_demands(params: Params) -> dict[str, int]:

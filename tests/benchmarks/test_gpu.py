@@ -27,8 +27,9 @@ def test_the_small_run_measures_every_row() -> None:
     assert done.returncode == 0, done.stderr
     assert "error" not in done.stdout.lower()
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| smoke")]
-    assert [len(row) for row in rows] == [12] * 7 + [9] * 5
-    assert all(float(row[6]) > 0 for row in rows[:7])
-    assert all(float(row[7]) > 0 for row in rows[7:])
+    assert [len(row) for row in rows] == [12] * 5 + [9] * 5
+    assert all(float(row[6]) > 0 for row in rows[:5])
+    assert all(float(row[7]) > 0 for row in rows[5:])
+    assert [row[4].strip() for row in rows[:5]] == ["no"] * 4 + ["yes"]
     assert "A second run: the same bytes." in done.stdout
     assert re.search(r"\(SIGKILL; train: continues at step .*\): the same bytes\.", done.stdout)

@@ -13,6 +13,7 @@ from stages.kit.params import read_params
     [
         (27, 3, r"^params\.yaml: 3 held-out images are too few: interpolate\.pairs = 8 takes 16, "
                 r"evaluate\.neighbourhood = 3 takes 4; raise sources\.folder\.val_fraction = 0\.1"),
+        (9, 1, r"1 held-out image is too few: interpolate\.pairs = 8 takes 16"),
         (90, 15, r"15 held-out images are too few: interpolate\.pairs = 8 takes 16; lower this"),
         (7, 16, r"7 training images are too few: evaluate\.neighbourhood = 3 takes 8; lower this, or lower "
                 r"sources\.folder\.val_fraction"),
