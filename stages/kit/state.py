@@ -116,11 +116,8 @@ class WorkingState:
 
     def _settle(self) -> None:
         writing, self._writing = self._writing, None
-        try:
-            if writing:
-                writing.result()
-        finally:
-            del writing  # its error has this frame: in a circle they would keep the failed file open
+        if writing:
+            writing.result()
 
     def _write(self, state: dict[str, Any]) -> None:
         with replacing(self.file) as temporary:

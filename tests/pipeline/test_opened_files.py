@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from support import REPOSITORY
 from test_graph import CARRIED
 
-from docs.generate import file_of
+from docs.generate import file_of, imports_of
 
 STAGES = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
 # ddpm/devices/processes.py is what stages/kit asks who is first; where the library uses it, test_graph wants a dep.
@@ -22,8 +22,9 @@ def outputs(stage: str) -> list[str]:
 
 
 def carried(stage: str) -> list[str]:
-    """Code whose change an output carries that the stage depends on."""
-    return [str(file_of(module)) for module, output in CARRIED.items() if output in STAGES[stage]["deps"]]
+    """Code whose change an output carries that the stage depends on, with what that code imports."""
+    modules = [module for module, output in CARRIED.items() if output in STAGES[stage]["deps"]]
+    return [str(file_of(each)) for module in modules for each in (module, *imports_of(module))]
 
 
 def within(path: str, places: list[str]) -> bool:
