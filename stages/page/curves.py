@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from stages.shared.figures import GRID, INK, REAL, REPORT, SAMPLES, WIDTH
+from stages.shared.figures import GRID, HELD_OUT, INK, REAL, REPORT, SAMPLES, WIDTH
 
 Rows = Sequence[Mapping[str, Any]]
 """Of the benchmark: a sampler with its number of evaluations and its KID."""
@@ -80,27 +80,37 @@ def quality_figure(quality: Mapping[str, Any]) -> Figure:
     return figure
 
 
-KIND_COLOURS = {"gan": REAL, "consistency": REPORT}
-"""Of systems whose names begin so; the others are the diffusion model as it was trained."""
+COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "GAN": REAL}
+"""Of systems whose names begin so; the others are the default sampler."""
 
 
 def comparison_figure(rows: Rows) -> Figure:
-    """KID by the seconds that 64 images take, one point for each row."""
+    """KID by the seconds that 64 images take: a point for each row with its evaluations, a line for each family."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
+    families: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        x, kid = row["seconds"]["median"], row["kid"]
-        colour = KIND_COLOURS.get(row["system"].partition("_")[0], SAMPLES)
-        ends = [[abs(kid["value"] - kid[end])] for end in ("low", "high")]
-        axes.errorbar([x], [kid["value"]], ends, marker="o", color=colour, elinewidth=0.8, markersize=4)
-        axes.annotate(
-            row["says"], (x, kid["value"]), (5, 4), textcoords="offset points", fontsize="small", color=colour
-        )
-    axes.axhline(0, color=INK, linewidth=0.8)
+        families.setdefault(row["says"].partition(",")[0], []).append(row)
+    for name, members in families.items():
+        x, kids = [row["seconds"]["median"] for row in members], [row["kid"] for row in members]
+        ends = [[abs(kid["value"] - kid[end]) for kid in kids] for end in ("low", "high")]
+        style: dict[str, Any] = {
+            "marker": "o",
+            "color": COLOURS.get(name, INK),
+            "linewidth": 1.2,
+            "elinewidth": 0.8,
+            "markersize": 4,
+        }
+        axes.errorbar(x, [kid["value"] for kid in kids], ends, **style, label=name)
+        for row, seconds in zip(members, x, strict=True):
+            place = (seconds, row["kid"]["value"])
+            axes.annotate(f"{row['evaluations']:,}", place, (5, 3), textcoords="offset points", fontsize="small")
     axes.set(xscale="log", xlabel="seconds for 64 images", ylabel="KID to held-out images")
-    axes.set_yscale("symlog", linthresh=0.05)
-    axes.margins(x=0.15)
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(min(0, *(row["kid"]["low"] for row in rows)), 2 * max(row["kid"]["high"] for row in rows))
+    axes.margins(x=0.1)
     axes.grid(axis="y", **GRID)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
