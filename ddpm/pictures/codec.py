@@ -1,7 +1,6 @@
 """Encoded images to pixels: what counts as an image, and what becomes of its mode, colours and orientation."""
 
 import contextlib
-import importlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -9,20 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pillow_heif
 import torch
 from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from torchvision.io import decode_jpeg, decode_webp
 
 from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
-from ddpm.pictures.encodings import HEIF, encoding_of
+from ddpm.pictures.encodings import encoding_of
 from ddpm.pictures.metadata import without_metadata
-
-if HEIF:
-    importlib.import_module(HEIF).register_heif_opener()
 
 Truncated = Literal["skip", "use"]
 
-FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", *(("HEIF",) if HEIF else ()))
+FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", "HEIF")
 """What `decode` opens. Pillow knows more, among them EPS, which it hands to an external program."""
 FAST = {"JPEG": decode_jpeg, "WEBP": decode_webp}
 """The same libraries as Pillow's without its copies: the same pixels in three quarters of the time."""
@@ -31,6 +28,7 @@ MAX_PIXELS = 89_478_485
 """Pillow's limit."""
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 24  # 16 MB for a profile, instead of 1; 64 MB for all texts stay
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a process for each core
+pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
 
 ORIENTATION = 0x0112
 """The EXIF tag."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import KDTree
 
 from ddpm.images import Images
@@ -141,7 +142,7 @@ class _Forest:
         found = [np.zeros((0, 2), int)]
         for tree, numbers in self.trees:
             # A little more, for rounding; the pixels decide.
-            places = tree.query_ball_point(points, radius + 0.01, workers=-1)
+            places = tree.query_ball_point(points, radius + 0.01, workers=torch.get_num_threads())
             rows = np.repeat(np.arange(len(points)), [len(some) for some in places])
             found.append(np.stack([rows, numbers[np.concatenate([*places, []]).astype(int)]], axis=1))
         pairs = np.concatenate(found)

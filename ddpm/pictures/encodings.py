@@ -1,6 +1,5 @@
 """Which encoding a file has, by its first bytes."""
 
-import importlib.util
 import re
 from typing import Literal, get_args
 
@@ -21,8 +20,6 @@ SIGNATURES: dict[Encoding, re.Pattern[bytes]] = {
 """How files begin."""
 HEAD = 64
 """So many bytes of a file show its encoding."""
-HEIF = "pillow_heif" if importlib.util.find_spec("pillow_heif") else ""
-"""The package that reads HEIC, if it is installed. It is no dependency: few need it."""
 
 
 def encoding_of(data: bytes) -> Encoding:

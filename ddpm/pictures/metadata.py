@@ -20,8 +20,9 @@ TIFF_PROFILE = 34675
 def without_metadata(data: bytes, encoding: str, *, profile: bool) -> bytes:
     """The same picture without comments, previews, texts, damaged checksums and what stands after a cut.
 
-    Pixels are copied as they are: if they are damaged, they stay so. So do the orientation, except where it stands
-    in a text or in AVIF, and with `profile` the colour profile. A format without metadata, such as PPM, stays as it is.
+    Pixels are copied as they are: if they are damaged, they stay so. So do the orientation, except where it stands in a
+    text, in AVIF or in HEIC, and with `profile` the colour profile. A format without metadata, such as PPM, stays as it
+    is.
     """
     return STRIPPED[encoding](data, profile) if encoding in STRIPPED else data
 
@@ -117,7 +118,7 @@ def _tiff(data: bytes, profile: bool) -> bytes:
     return moved.ljust(behind, b"\0") + directory
 
 
-def _avif(data: bytes, profile: bool) -> bytes:
+def _heif(data: bytes, profile: bool) -> bytes:
     """With EXIF, and without `profile` the profile, under names that say nothing to a reader."""
     data = re.sub(rb"(infe\x02.{7})(?:Exif|mime)", rb"\1skip", data, flags=re.DOTALL)
     return data if profile else re.sub(rb"colr(?=prof|rICC)", b"skip", data)
@@ -129,5 +130,6 @@ STRIPPED: dict[str, Callable[[bytes, bool], bytes]] = {
     "webp": _webp,
     "gif": _gif,
     "tiff": _tiff,
-    "avif": _avif,
+    "avif": _heif,
+    "heic": _heif,
 }

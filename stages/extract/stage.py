@@ -170,9 +170,7 @@ def extract(lmdbs: list[Lmdb], target: Path, config: ExtractConfig, split: str) 
             bar.update(len(found))
         write_npy_header(file, images, config.size)
     table = _table(records, config.name)
-    parts = dict(iter(table.groupby("category")))
-    for lmdb in lmdbs:
-        _check(parts[lmdb.category], lmdb.path, config.max_bad_fraction)
+    _check(table, lmdbs, split, config.max_bad_fraction)
     return table
 
 
@@ -269,10 +267,17 @@ def examples(images: Path, table: pd.DataFrame) -> np.ndarray:
     return np.load(images, mmap_mode="r")[rows.to_numpy(int)]
 
 
-def _check(table: pd.DataFrame, path: Path, max_bad_fraction: float) -> None:
+def _check(table: pd.DataFrame, lmdbs: list[Lmdb], split: str, max_bad_fraction: float) -> None:
     bad = table[table["status"] == "bad"]
-    if len(bad) <= max_bad_fraction * len(table) and len(bad) < len(table):
-        return
-    first = "; ".join(f"{row.key}: {row.reason}" for row in bad.head(3).itertuples())
-    allowed = f"extract.max_bad_fraction = {max_bad_fraction}"
-    raise StageError(f"{path}: {len(bad)} of {len(table)} records are bad ({allowed}), all named above: {first}")
+    used = set(table.loc[table["status"] == "ok", "category"])
+    for lmdb in lmdbs:
+        if lmdb.category not in used:
+            raise StageError(f"{lmdb.path}: none of its records is usable: {_first(bad[bad['label'] == lmdb.label])}")
+    if len(bad) > max_bad_fraction * len(table):
+        allowed = f"extract.max_bad_fraction = {max_bad_fraction}"
+        raise StageError(f"{split}: {len(bad)} of {len(table)} records are bad ({allowed}): {_first(bad)}")
+
+
+def _first(bad: pd.DataFrame) -> str:
+    named = "; ".join(f"{row.category} {row.key}: {row.reason}" for row in bad.head(3).itertuples())
+    return named if len(bad) <= 3 else f"{named}; all are named above"

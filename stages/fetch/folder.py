@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddpm.pictures.encodings import HEAD, HEIF, encoding_of
+from ddpm.pictures.encodings import HEAD, encoding_of
 from stages.kit.errors import StageError
 from stages.kit.progress import progress
 from stages.shared.lmdbs import KEY_BYTES, key_text
@@ -100,8 +100,6 @@ def read_picture(path: Path) -> tuple[bytes, str]:
             return b"", "empty"
         if encoding == "other":
             return b"", "no picture in a known format"
-        if encoding == "heic" and not HEIF:
-            return b"", "HEIC (needs the package pillow-heif)"
         return head + file.read(), ""
 
 

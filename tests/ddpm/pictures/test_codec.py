@@ -23,7 +23,7 @@ def soft(width: int, height: int) -> Image.Image:
 
 def encoded(image: Image.Image, encoding: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, encoding, **options)
+    image.save(buffer, "heif" if encoding == "heic" else encoding, **options)
     return buffer.getvalue()
 
 
@@ -69,7 +69,7 @@ def test_a_png_of_16_bits_a_channel_keeps_the_upper_8():
     assert (codec.decode(png).pixels == (200, 100, 50)).all()
 
 
-@pytest.mark.parametrize("encoding", ["jpeg", "webp", "png", "bmp", "gif", "tiff", "avif", "ppm"])
+@pytest.mark.parametrize("encoding", ["jpeg", "webp", "png", "bmp", "gif", "tiff", "avif", "ppm", "heic"])
 def test_encodings_are_told_by_their_bytes(encoding):
     data = encoded(noise("RGB", 30, 20), encoding)
     assert encoding_of(data[:HEAD]) == encoding
@@ -81,7 +81,7 @@ def test_other_files_are_told_from_pictures(text):
     assert encoding_of(text) == "other"
 
 
-def test_heic_is_known_even_where_it_is_not_read():
+def test_heic_and_avif_are_told_apart():
     assert encoding_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "heic"
     assert encoding_of(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic") == "heic"
     assert encoding_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf") == "avif"
@@ -157,6 +157,16 @@ def test_an_orientation_is_applied(encoding, orientation):
     np.testing.assert_array_equal(codec.decode(data).pixels, expected)
 
 
+@pytest.mark.parametrize("orientation", codec.UPRIGHT)
+def test_heic_is_turned_as_its_container_says_and_not_once_more_by_exif(orientation):
+    exif = Image.Exif()
+    exif[codec.ORIENTATION] = orientation
+    upright = np.asarray(soft(40, 20).transpose(codec.UPRIGHT[orientation])).astype(int)
+    pixels = codec.decode(encoded(soft(40, 20), "heic", exif=exif.tobytes(), quality=-1, chroma=444)).pixels
+    assert pixels.shape == upright.shape
+    assert np.abs(pixels - upright).max() < 3
+
+
 def test_odd_exif_tags_do_no_harm():
     exif = b"Exif\0\0MM\0*" + (8).to_bytes(4) + (2).to_bytes(2)
     exif += bytes([1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0])  # orientation, a short
@@ -191,7 +201,7 @@ def test_no_bytes_crash_the_decoder(data, head):
         codec.decode(head + data)
 
 
-@pytest.mark.parametrize("encoding", ["png", "jpeg", "webp", "avif"])
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "webp", "avif", "heic"])
 @pytest.mark.parametrize("allowed", [300, 100])  # Pillow only warns up to twice its limit
 def test_too_many_pixels_are_refused(allowed, encoding):
     data = encoded(noise("RGB", 20, 20), encoding)

@@ -72,7 +72,10 @@ def encoded(image, encoding, **options):
 
 
 COLOURS = Image.fromarray(np.random.default_rng(0).integers(60, 200, (6, 8, 3), dtype=np.uint8))
-LOSSLESS = {"png": {}, "webp": {"lossless": True}, "tiff": {}, "avif": {"quality": 100, "subsampling": "4:4:4"}}
+LOSSLESS = {
+    "png": {}, "webp": {"lossless": True}, "tiff": {}, "avif": {"quality": 100, "subsampling": "4:4:4"},
+    "heif": {"quality": -1, "chroma": 444},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["p3", "adobe"])

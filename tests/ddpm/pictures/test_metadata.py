@@ -133,10 +133,11 @@ def test_tiff_tags(compression):
                 same(data[: entry + 2] + struct.pack("<HII", kind, count, value) + data[entry + 12 :], whole)
 
 
-def test_avif_metadata():
+@pytest.mark.parametrize("encoding", ["avif", "heif"])
+def test_avif_and_heic_metadata(encoding):
     exif = Image.Exif()
     exif[271] = "maker"
-    data = encoded("avif", exif=exif)
+    data = encoded(encoding, exif=exif)
     assert b"Exif" in data
-    same(re.sub(rb"MM\0\*", b"junk", data), encoded("avif"))
-    same(encoded("avif", icc_profile=b"no profile"), encoded("avif"))
+    same(re.sub(rb"MM\0\*", b"junk", data), encoded(encoding))
+    same(encoded(encoding, icc_profile=b"no profile"), encoded(encoding))
