@@ -50,9 +50,10 @@ def prepared(folder: Path, options: argparse.Namespace) -> Clone:
     clone = Clone(folder)
     sizes = [f"sources.demo.train_images={options.images}", f"sample.count={options.samples}"]
     sizes += [f"rank.samples={options.ranked}", f"runtime.threads={options.threads}"]
+    sizes += [f"sample.steps={options.steps}"] if options.steps else []
     apply_overrides(folder / "params.yaml", sizes)
     clone.git("rm", "-rq", "dvc.lock", "reports")
-    for name in ("model", "weights"):
+    for name in ("model", "tuned", "gan", "latents", "weights"):
         shutil.copytree(REPOSITORY / "data" / name, folder / "data" / name)
     kept = CACHE / f"soak_{options.images}_{clone.git('rev-parse', '--short', 'HEAD:ddpm/drawing').strip()}"
     if not kept.exists():
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=126_227, help="for training (%(default)s)")
     parser.add_argument("--samples", type=int, default=50_000, help="that are drawn and evaluated (%(default)s)")
     parser.add_argument("--ranked", type=int, default=50_000, help="of the samples (%(default)s)")
+    parser.add_argument("--steps", type=int, help="of the sampler, as sample.steps (the model's own)")
     parser.add_argument("--kills", type=int, default=10, help="of all stages together (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="runtime.threads; 1 where others work (%(default)s)")
