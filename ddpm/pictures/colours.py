@@ -28,7 +28,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         BadImage: the mode says too little about its values.
     """
     profile = image.info.get("icc_profile")
-    if image.mode.startswith("I;16"):
+    # Pillow scales the levels of a PGM to 16 bits, whatever the greatest one is.
+    if image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I"):
         image = _eight_bits(image)
     if image.mode in ("I", "F"):
         raise BadImage(f"pixels of mode {image.mode} have no declared range")

@@ -69,6 +69,13 @@ def test_a_png_of_16_bits_a_channel_keeps_the_upper_8():
     assert (codec.decode(png).pixels == (200, 100, 50)).all()
 
 
+@pytest.mark.parametrize("greatest", [300, 4095, 65535])
+def test_a_pgm_of_two_bytes_a_level_is_scaled_by_its_greatest(greatest):
+    levels = np.linspace(0, greatest, 256).round().astype(">u2")
+    pgm = f"P5 16 16 {greatest}\n".encode() + levels.tobytes()
+    assert np.abs(codec.decode(pgm).pixels.reshape(256, 3) - np.arange(256)[:, None]).max() <= 1
+
+
 @pytest.mark.parametrize("encoding", ["jpeg", "webp", "png", "bmp", "gif", "tiff", "avif", "ppm", "heic"])
 def test_encodings_are_told_by_their_bytes(encoding):
     data = encoded(noise("RGB", 30, 20), encoding)
