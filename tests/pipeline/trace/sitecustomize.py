@@ -11,7 +11,8 @@ if "DDPM_TRACE" in os.environ and "DVC_STAGE" in os.environ:
     def _note(event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
             path = str(Path(arguments[0]).absolute())
-            if path.startswith(_folder):
+            # Python looks for lines of code that is in no file under names such as <unknown>.
+            if path.startswith(_folder) and not path.endswith(">"):
                 writes = (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
                 line = f"{os.environ['DVC_STAGE']}\t{'w' if writes else 'r'}\t{path[len(_folder) :]}\n"
                 os.write(_file, line.encode())

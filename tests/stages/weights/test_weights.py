@@ -54,7 +54,7 @@ def test_both_files_give_the_same_tensors(backbone: dict[str, Tensor]):
     for number, layer in enumerate(BACKBONES["alex"].layers):
         kernel, bias = backbone[f"features.{layer}.weight"].numpy(), backbone[f"features.{layer}.bias"].numpy()
         convolutions[f"Conv_{number}"] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
-    flax = from_flax(load_arrays(pickle.dumps({"AlexNet_0": convolutions})), "alex")
+    flax = from_flax(load_arrays(pickle.dumps({"AlexNet_0": convolutions}, protocol=4)), "alex")
     official = from_torchvision({**backbone, "classifier.1.weight": torch.zeros(3)}, "alex")
     for name, tensor in backbone.items():
         assert torch.equal(flax[name], tensor)
