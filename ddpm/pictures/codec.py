@@ -15,7 +15,7 @@ from torchvision.io import decode_jpeg, decode_webp
 
 from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
 from ddpm.pictures.encodings import encoding_of
-from ddpm.pictures.metadata import without_metadata
+from ddpm.pictures.metadata import png_is_whole, without_metadata
 
 Truncated = Literal["skip", "use"]
 
@@ -100,12 +100,16 @@ def _limit(pixels: int) -> Iterator[None]:
 def _decode(data: bytes) -> Decoded:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            mode = image.mode
-            return Decoded(_upright_pixels(image, data), mode)
+            mode, pixels = image.mode, _upright_pixels(image, data)
+            if image.format == "PNG" and not png_is_whole(data):  # which Pillow doesn't ask
+                raise BadImage("damaged pixels (checksum)")
+            return Decoded(pixels, mode)
     except (BadImage, MemoryError):  # who has too little memory has no damaged image
         raise
     except UnidentifiedImageError:
-        raise BadImage("no image in a known format") from None  # Pillow's own words hold a memory address
+        encoding = encoding_of(data)  # Pillow's own words hold a memory address
+        known = f"{encoding.upper()} of an unsupported kind, or with a damaged header"
+        raise BadImage("no image in a known format" if encoding == "other" else known) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage(f"more than {Image.MAX_IMAGE_PIXELS} pixels") from None
     except Exception as error:  # damaged bytes make Pillow's decoders raise almost anything

@@ -15,6 +15,8 @@ TIFF_PIXELS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 
 TIFF_PIXELS |= {332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532}
 """Tags that say where the pixels are, how they are stored and which way up."""
 TIFF_PROFILE = 34675
+TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+"""Types of a field that hold places and lengths, as `struct` calls them."""
 
 
 def without_metadata(data: bytes, encoding: str, *, profile: bool) -> bytes:
@@ -25,6 +27,27 @@ def without_metadata(data: bytes, encoding: str, *, profile: bool) -> bytes:
     is.
     """
     return STRIPPED[encoding](data, profile) if encoding in STRIPPED else data
+
+
+def png_is_whole(data: bytes) -> bool:
+    """Whether the pixels of a PNG are those that were written: by the checksum of each piece, or else of them all."""
+    pieces, sums_hold, place = [], True, 8
+    while place + 12 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] == b"IDAT":
+            pieces.append(data[place + 8 : end - 4])
+            sums_hold &= zlib.crc32(data[place + 4 : end - 4]) == int.from_bytes(data[end - 4 : end])
+        place = end
+    if sums_hold:
+        return True
+    inflater, rest = zlib.decompressobj(), b"".join(pieces)
+    try:
+        while rest and not inflater.eof:
+            inflater.decompress(rest, 1 << 20)
+            rest = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
 
 
 def _jpeg(data: bytes, profile: bool) -> bytes:
@@ -102,7 +125,11 @@ def _gif(data: bytes, _: bool) -> bytes:
 
 
 def _tiff(data: bytes, profile: bool) -> bytes:
-    """With a new directory behind everything, which has the tags of the old one that are needed."""
+    """With a new directory behind everything, which has the tags of the old one that are needed.
+
+    Raises:
+        ValueError: pixels would lie where that directory comes.
+    """
     order = "<" if data[:1] == b"I" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     header, count, offset, entry = (8, "Q", "Q", 20) if big else (4, "H", "I", 12)
@@ -112,10 +139,26 @@ def _tiff(data: bytes, profile: bool) -> bytes:
     tags = [data[place : place + entry] for place in range(first, first + entries * entry, entry)]
     wanted = TIFF_PIXELS | ({TIFF_PROFILE} if profile else set())
     kept = [tag for tag in tags if len(tag) == entry and struct.unpack_from(order + "H", tag)[0] in wanted]
+    for starts, lengths in ((273, 279), (324, 325)):
+        places = zip(_numbers(data, tags, starts, order, big), _numbers(data, tags, lengths, order, big), strict=False)
+        if any(place + length > len(data) for place, length in places):
+            raise ValueError("pixels lie behind the end")
     behind = len(data) + len(data) % 2
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + struct.pack(order + offset, 0)
     moved = data[:header] + struct.pack(order + offset, behind) + data[header + struct.calcsize(offset) :]
     return moved.ljust(behind, b"\0") + directory
+
+
+def _numbers(data: bytes, tags: list[bytes], wanted: int, order: str, big: bool) -> tuple[int, ...]:
+    """The values of a tag of a TIFF, none if it has no such tag."""
+    for tag in tags:
+        number, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), tag)
+        if number == wanted:
+            form, inline = f"{order}{count}{TIFF_INTEGERS[kind]}", 12 if big else 8
+            if struct.calcsize(form) <= len(tag) - inline:
+                return struct.unpack_from(form, tag, inline)
+            return struct.unpack_from(form, data, struct.unpack_from(order + ("Q" if big else "I"), tag, inline)[0])
+    return ()
 
 
 def _heif(data: bytes, profile: bool) -> bytes:

@@ -140,7 +140,7 @@ def lmdbs_of(folder: Path, categories: Sequence[str], split: str) -> list[Lmdb]:
 def say_repeated(found: pd.DataFrame, held_out: int) -> None:
     """Say on standard error that next to no held-out image is new, as with frames of one video."""
     repeated = found.loc[found["other_split"] == "val", ["other_category", "other_key"]].drop_duplicates()
-    if held_out - len(repeated) < RANKED:
+    if len(repeated) and held_out - len(repeated) < RANKED:
         print(
             f"extract: {len(repeated)} of {held_out} held-out images are near duplicates of training images: "
             "comparisons with them say little; put images from elsewhere into val",

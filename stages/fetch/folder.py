@@ -43,6 +43,8 @@ def pictures(folder: Path, name: str, passed_over: list[PassedOver]) -> Iterator
         raise StageError(f"{name}: not a folder ({folder.resolve()})")
     found, first = 0, len(passed_over)
     total = sum(1 for _ in entries(folder))
+    if not total:
+        raise StageError(f"{name}: an empty folder ({folder.resolve()})")
     with progress(total, "files", label=name) as bar:
         for path in entries(folder):
             bar.update()
@@ -77,14 +79,25 @@ def entries(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path
         names = sorted(found, key=lambda entry: entry.name)
     for entry in names:
         path = Path(entry.path)
-        if entry.name.startswith(".") or not entry.is_dir() or is_system(path) or path.resolve() in here:
+        if entry.name.startswith(".") or not _is_folder(entry) or is_system(path) or path.resolve() in here:
             yield path
         else:
             yield from entries(path, here)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def read_picture(path: Path) -> tuple[bytes, str]:
-    """The file whole, or why it is passed over."""
+    """The file whole, or why it is passed over.
+
+    Raises:
+        OSError: naming the file, also where a disk fails in the middle of it.
+    """
     if path.name.startswith("."):
         return b"", "hidden"
     if is_system(path):
@@ -94,13 +107,14 @@ def read_picture(path: Path) -> tuple[bytes, str]:
     if path.suffix.lower() in RAW:
         return b"", "raw camera file (develop it first)"
     with path.open("rb") as file:
-        head = file.read(HEAD)
-        encoding = encoding_of(head)
-        if not head:
-            return b"", "empty"
-        if encoding == "other":
-            return b"", "no picture in a known format"
-        return head + file.read(), ""
+        try:
+            head = file.read(HEAD)
+            content = head if encoding_of(head) == "other" else head + file.read()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    if not head:
+        return b"", "empty"
+    return (b"", "no picture in a known format") if encoding_of(head) == "other" else (content, "")
 
 
 def is_system(path: Path) -> bool:

@@ -67,7 +67,7 @@ class PathConfig(Source):
     """
 
     kind: Literal["path"]
-    train: str
+    train: Annotated[str, Field(min_length=1)]
     val: str | None
     val_fraction: Fraction
 
@@ -81,7 +81,7 @@ class FolderConfig(Source):
     """Folders of pictures on this machine, with paths and held-out images as `PathConfig` has them."""
 
     kind: Literal["folder"]
-    train: str
+    train: Annotated[str, Field(min_length=1)]
     val: str | None
     val_fraction: Fraction
 

@@ -190,6 +190,7 @@ def test_odd_exif_tags_do_no_harm():
         (encoded(noise("RGB", 64, 64), "webp")[:2000], "."),
         (encoded(noise("RGB", 64, 64), "png")[:2000], "truncated"),
         (encoded(Image.new("F", (4, 4)), "tiff"), "mode F"),
+        (encoded(noise("RGB", 64, 64), "jpeg")[:20], "JPEG of an unsupported kind, or with a damaged header"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "known format"),
     ],
 )

@@ -133,6 +133,30 @@ def test_tiff_tags(compression):
                 same(data[: entry + 2] + struct.pack("<HII", kind, count, value) + data[entry + 12 :], whole)
 
 
+def test_a_png_with_damaged_pixels_is_bad_and_one_with_a_damaged_sum_is_not():
+    whole = encoded("png")
+    place = whole.index(b"IDAT") + 300
+    for damaged in (
+        whole[:place] + bytes([whole[place] ^ 85]) + whole[place + 1 :],
+        whole[:place] + bytes(100) + whole[place + 100 :],
+        whole[:place] + whole[place + 100 :],
+    ):
+        with pytest.raises(BadImage):
+            decode(damaged)
+    end = whole.index(b"IEND") - 8
+    same(whole[:end] + bytes(4) + whole[end + 4 :], whole)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 60])
+def test_a_tiff_whose_pixels_end_behind_the_file_is_bad(cut):
+    whole = encoded("tiff")
+    with Image.open(io.BytesIO(whole)) as image:
+        (place,), (length,) = image.tag_v2[273], image.tag_v2[279]
+    assert place + length == len(whole)  # Pillow puts pixels last
+    with pytest.raises(BadImage, match="truncated"):
+        decode(whole[:-cut])
+
+
 @pytest.mark.parametrize("encoding", ["avif", "heif"])
 def test_avif_and_heic_metadata(encoding):
     exif = Image.Exif()

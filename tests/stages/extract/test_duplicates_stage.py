@@ -68,6 +68,7 @@ def test_held_out_images_that_are_training_images_are_told(lmdbs, capfd):
     write("val", church={b"x" + key: value for key, value in same.items()}, tower={b"y": encode(picture(60), "jpeg")})
     main()
     assert "extract: 4 of 5 held-out images are near duplicates of training images: " in capfd.readouterr().err
-    write("val", church=UNSEEN, tower=UNSEEN)
+    few = dict([*UNSEEN.items()][:1])
+    write("val", church=few, tower=few)
     main()
     assert "near duplicates of training images: " not in capfd.readouterr().err

@@ -42,6 +42,7 @@ def test_a_folder_gives_every_picture_at_any_depth_as_it_is(write_params, tmp_pa
     (own / "linked").symlink_to(elsewhere / "more")
     (own / "été" / "circle").symlink_to(own)
     (own / "gone").symlink_to("nowhere")
+    (own / "itself").symlink_to("itself")
     (own / "page.jpg").write_text("<html>Not here</html>")
     (own / "empty.png").touch()
     os.mkfifo(own / "pipe")
@@ -57,7 +58,7 @@ def test_a_folder_gives_every_picture_at_any_depth_as_it_is(write_params, tmp_pa
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fetch:")]
     assert said == [
         "fetch: train = own: 6 pictures; passed over: 2 hidden (.thumbnails); 1 empty (empty.png); "
-        "3 no file (gone); 1 no picture in a known format (page.jpg)"
+        "4 no file (gone); 1 no picture in a known format (page.jpg)"
     ]
     table = [line.split(",", 1)[1] for line in PASSED_OVER.read_text().splitlines()]
     assert table == [
@@ -65,6 +66,7 @@ def test_a_folder_gives_every_picture_at_any_depth_as_it_is(write_params, tmp_pa
         ".thumbnails,hidden",
         "empty.png,empty",
         "gone,no file",
+        "itself,no file",
         "page.jpg,no picture in a known format",
         "pipe,no file",
         "%C3%A9t%C3%A9/._a.jpg,hidden",
@@ -151,7 +153,7 @@ def test_a_folder_without_pictures_is_named(write_params, tmp_path):
     for changes, message in (
         ({"train": "missing"}, r"train = missing: no such file or folder \(looked for /.*/missing\)"),
         ({"train": "file"}, r"train = file: not a folder"),
-        ({"train": "empty"}, r"train = empty: no picture among 0 files"),
+        ({"train": "empty"}, r"train = empty: an empty folder \(/.*/empty\)"),
         (
             {"train": "text", "val": "one"},
             r"train = text: no picture among 1 files; passed over: 1 no picture in a known format",
@@ -180,3 +182,17 @@ def test_a_path_may_begin_at_home(write_params, tmp_path, monkeypatch, given, li
     write_params({**FOLDER, "sources.folder.train": given, "sources.folder.val": "held out"})
     main()
     assert [list(split) for split in splits()] == [[b"a.png"], [b"b.png"]]
+
+
+def test_what_a_disk_can_not_read_is_named(write_params, tmp_path):
+    picture(tmp_path / "own" / "a.jpg", "jpeg")
+    (tmp_path / "own" / "b.jpg").symlink_to("/proc/self/mem")  # whose first page fails as a bad sector does
+    write_params(FOLDER)
+    with pytest.raises(OSError, match=r"Input/output error: .*own/b\.jpg"):
+        main()
+
+
+def test_an_empty_place_is_not_the_checkout(write_params):
+    write_params({**FOLDER, "sources.folder.train": ""})
+    with pytest.raises(ConfigError, match=r'sources\.folder\.train = "": string should have at least 1'):
+        main()
