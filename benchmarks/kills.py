@@ -206,8 +206,13 @@ def digests(clone: Clone, mode: Mode) -> dict[str, str]:
         [experiment] = experiments(clone)
         clone.git("checkout", experiment, "--", ".")
         clone.dvc("checkout", "--allow-missing")
+    return digests_of(clone, ["dvc.lock", "reports", *outputs(clone)])
+
+
+def digests_of(clone: Clone, names: list[str]) -> dict[str, str]:
+    """sha256 of each of the files, and of those in the folders, by path."""
     found: dict[str, str] = {}
-    for path in (clone.folder / name for name in ("dvc.lock", "reports", *outputs(clone))):
+    for path in (clone.folder / name for name in names):
         files = path.rglob("*") if path.is_dir() else [path]
         found |= {str(file.relative_to(clone.folder)): digest(file) for file in files if file.is_file()}
     return found

@@ -28,8 +28,7 @@ import psutil
 from dvc.utils.hydra import apply_overrides
 
 from benchmarks._clone import REPOSITORY, Clone
-from benchmarks.kills import log, outputs, process_of, processes, settle
-from stages.kit.files import digest
+from benchmarks.kills import digests_of, log, outputs, process_of, processes, settle
 
 CACHE = REPOSITORY / ".cache/benchmarks"
 STAGES = ("extract", "sample", "rank", "evaluate")
@@ -112,17 +111,10 @@ def memory(pid: int) -> tuple[int, int]:
     return most, anonymous + shared
 
 
-def digests(clone: Clone, stage: str) -> dict[str, str]:
-    """sha256 of each file that a stage writes, by path."""
-    written = [clone.folder / path for path in outputs(clone, stage)]
-    files = [file for path in written for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return {str(file.relative_to(clone.folder)): digest(file) for file in files if file.is_file()}
-
-
 def soaked(clone: Clone, stage: str, kills: int, draw: random.Random) -> tuple[list[str], bool]:
     """The stage's row of the table, and whether both runs wrote the same."""
     whole, _ = watched(clone, stage, None)
-    expected = digests(clone, stage)
+    expected = digests_of(clone, outputs(clone, stage))
     for path in expected:
         (clone.folder / path).unlink()
     shutil.rmtree(clone.folder / ".cache" / stage, ignore_errors=True)
@@ -134,7 +126,7 @@ def soaked(clone: Clone, stage: str, kills: int, draw: random.Random) -> tuple[l
         hits, seconds = hits + killed, seconds + part.seconds
         if not killed:
             break
-    same = digests(clone, stage) == expected
+    same = digests_of(clone, outputs(clone, stage)) == expected
     sizes = (f"{size / 1e6:,.0f}" for size in (whole.resident, whole.own))
     return [stage, f"{whole.seconds:,.0f}", *sizes, str(hits), f"{seconds:,.0f}", "yes" if same else "NO"], same
 

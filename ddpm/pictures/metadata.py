@@ -140,7 +140,7 @@ def _tiff(data: bytes, profile: bool) -> bytes:
     wanted = TIFF_PIXELS | ({TIFF_PROFILE} if profile else set())
     kept = [tag for tag in tags if len(tag) == entry and struct.unpack_from(order + "H", tag)[0] in wanted]
     for starts, lengths in ((273, 279), (324, 325)):
-        places = zip(_numbers(data, tags, starts, order, big), _numbers(data, tags, lengths, order, big), strict=False)
+        places = zip(_numbers(data, kept, starts, order, big), _numbers(data, kept, lengths, order, big), strict=False)
         if any(place + length > len(data) for place, length in places):
             raise ValueError("pixels lie behind the end")
     behind = len(data) + len(data) % 2

@@ -109,12 +109,13 @@ def read_picture(path: Path) -> tuple[bytes, str]:
     with path.open("rb") as file:
         try:
             head = file.read(HEAD)
-            content = head if encoding_of(head) == "other" else head + file.read()
+            encoding = encoding_of(head)
+            rest = b"" if encoding == "other" else file.read()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
     if not head:
         return b"", "empty"
-    return (b"", "no picture in a known format") if encoding_of(head) == "other" else (content, "")
+    return (b"", "no picture in a known format") if encoding == "other" else (head + rest, "")
 
 
 def is_system(path: Path) -> bool:
