@@ -15,7 +15,7 @@ from torchvision.io import decode_jpeg, decode_webp
 
 from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
 from ddpm.pictures.encodings import encoding_of
-from ddpm.pictures.metadata import png_is_whole, without_metadata
+from ddpm.pictures.metadata import is_hdr, png_is_whole, without_metadata
 
 Truncated = Literal["skip", "use"]
 
@@ -65,10 +65,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, truncated: Truncated = 
         truncated: `use` takes a JPEG that lacks its end if no pixel depends on what is lacking.
 
     Raises:
-        BadImage: no image, a damaged or truncated one, or one of too many pixels.
+        BadImage: no image, a damaged or truncated one, one of too many pixels, or of a high dynamic range.
     """
     if not data:
         raise BadImage("no bytes")
+    if is_hdr(data, encoding_of(data)):
+        raise BadImage("a high dynamic range (PQ or HLG)")
     with _limit(max_pixels):
         try:
             return _decode(data)

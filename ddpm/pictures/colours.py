@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 SRGB = ImageCms.createProfile("sRGB")
 SRGB_TOLERANCE = 2
 """A profile that moves no colour by more levels is sRGB: makers write that in many ways."""
-TIFF_PHOTOMETRIC = 262
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 MODES = ("RGB", "L", "CMYK")
 """What a profile of a picture may be for."""
 
@@ -22,7 +22,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB: grey is repeated, a palette looked up, CMYK converted, transparency laid over white.
 
     Colours go from the embedded profile to sRGB, with relative colorimetric intent and black point compensation.
-    16-bit grey is scaled to 8 bits. Wider integers and floats have no declared range.
+    Grey of 12 or 16 bits is scaled to 8. Wider integers and floats have no declared range. A BMP that is transparent
+    everywhere is taken as opaque: many programs leave that byte 0.
 
     Raises:
         BadImage: the mode says too little about its values.
@@ -34,20 +35,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise BadImage(f"pixels of mode {image.mode} have no declared range")
     if not image.has_transparency_data:
-        return _in_srgb(image.convert("RGB") if image.mode == "P" else image, profile)
+        return _in_srgb(image.convert("RGB") if image.mode in ("P", "YCbCr") else image, profile)
     cover = image.convert("RGBA")
     opacity = cover.getchannel("A")
+    if image.format == "BMP" and opacity.getextrema() == (0, 0):
+        return cover.convert("RGB")
     cover = _in_srgb(cover.convert("L" if image.mode in ("L", "LA") else "RGB"), profile)
     cover.putalpha(opacity)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), cover).convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as L, or as LA where one level means transparent."""
-    levels = np.asarray(image)
-    if getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0:
-        levels = 65535 - levels  # 0 is white, which Pillow minds for 8 bits alone
-    grey = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    """Grey of 12 or 16 bits as L, or as LA where one level means transparent."""
+    levels, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    white = (1 << tags.get(TIFF_BITS, (16,))[0]) - 1
+    if tags.get(TIFF_PHOTOMETRIC) == 0:
+        levels = white - levels  # 0 is white, which Pillow minds for 8 bits alone
+    grey = Image.fromarray(((levels.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8))
     if "transparency" in image.info:
         grey.putalpha(Image.fromarray(np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)))
     return grey

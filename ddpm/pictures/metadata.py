@@ -11,6 +11,8 @@ JPEG_SCAN = 0xDA
 WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """What the header of an extended file says of its other chunks."""
 GIF_CONTROL = 0xF9
+HDR_TRANSFERS = {16, 18}
+"""PQ and HLG, among the transfer functions of ITU-T H.273."""
 TIFF_PIXELS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
 TIFF_PIXELS |= {332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532}
 """Tags that say where the pixels are, how they are stored and which way up."""
@@ -27,6 +29,16 @@ def without_metadata(data: bytes, encoding: str, *, profile: bool) -> bytes:
     is.
     """
     return STRIPPED[encoding](data, profile) if encoding in STRIPPED else data
+
+
+def is_hdr(data: bytes, encoding: str) -> bool:
+    """Whether a picture declares a high dynamic range, PQ or HLG, and nothing else.
+
+    An AVIF or HEIC may describe several pictures, of which the one in an ordinary range is shown.
+    """
+    described = {"png": rb"\x04cICP.(.)", "avif": rb"colrnclx...(.)", "heic": rb"colrnclx...(.)"}
+    transfers = {found[0] for found in re.findall(described[encoding], data, re.DOTALL)} if encoding in described else {}
+    return bool(transfers) and transfers <= HDR_TRANSFERS
 
 
 def png_is_whole(data: bytes) -> bool:

@@ -15,7 +15,7 @@ from ddpm.config import STRICT
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 Geometry = Literal["center_crop", "squash"]
 
-VERSION = 3
+VERSION = 4
 """Version of the decoding and resizing code. Increase it when a change alters pixels."""
 
 

@@ -2,12 +2,14 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from ddpm.pictures.codec import decode
+from ddpm.pictures.colours import BadImage
 
 # Colorants of the primaries, adapted to D50 by the Bradford method; computed from the chromaticities below.
 CHROMATICITIES = {
@@ -130,3 +132,49 @@ def test_16_bit_grey_where_0_is_white():
     data = bytearray(encoded(Image.fromarray(np.array([[0, 257, 65535]], np.uint16)), "tiff"))
     data[data.index(struct.pack("<HHI", 262, 3, 1)) + 8] = 0
     assert decode(bytes(data)).pixels[0, :, 0].tolist() == [255, 254, 0]
+
+
+def twelve_bits(levels):
+    """A TIFF of one strip."""
+    packed = int("".join(f"{level:012b}" for level in levels), 2).to_bytes(len(levels) * 12 // 8)
+    fields = {256: len(levels), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(fields)) + entries + bytes(4)
+
+
+def test_grey_of_12_bits():
+    assert decode(twelve_bits([0, 16, 2056, 4095])).pixels[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_a_tiff_in_ycbcr_with_a_profile():
+    stored = COLOURS.convert("YCbCr")
+    found = decode(encoded(stored, "tiff", icc_profile=rgb_profile("adobe")))
+    assert found.mode == "YCbCr"
+    assert np.abs(found.pixels - expected(stored.convert("RGB"), "adobe")).max() < 3
+
+
+def test_a_bmp_whose_fourth_byte_is_unused():
+    colours = COLOURS.convert("RGBA")
+    colours.putalpha(0)
+    body = colours.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII", 108, 8, 6, 1, 32, 3, len(body), 0, 0, 0, 0) + (masks + b"BGRs").ljust(68, b"\0")
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(head) + len(body), 0, 0, 14 + len(head)) + head + body
+    np.testing.assert_array_equal(decode(data).pixels, np.asarray(COLOURS))
+
+
+@pytest.mark.parametrize("encoding", ["png", "heif", "avif"])
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_a_high_dynamic_range_is_bad(encoding, transfer):
+    plain = encoded(COLOURS, encoding)
+    if encoding == "png":
+        chunk = b"cICP" + bytes([9, transfer, 0, 1])
+        hdr = plain[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + plain[33:]
+        ordinary = hdr.replace(chunk[4:], bytes([1, 13, 0, 1]))
+    else:
+        place = plain.index(b"colrnclx") + 8
+        hdr = plain[: place + 2] + struct.pack(">H", transfer) + plain[place + 4 :]
+        ordinary = hdr + plain[place - 8 : place + 7]  # a second picture in an ordinary range
+    with pytest.raises(BadImage, match="high dynamic range"):
+        decode(hdr)
+    assert decode(ordinary).pixels.shape == (6, 8, 3)
