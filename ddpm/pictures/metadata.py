@@ -37,7 +37,9 @@ def is_hdr(data: bytes, encoding: str) -> bool:
     An AVIF or HEIC may describe several pictures, of which the one in an ordinary range is shown.
     """
     described = {"png": rb"\x04cICP.(.)", "avif": rb"colrnclx...(.)", "heic": rb"colrnclx...(.)"}
-    transfers = {found[0] for found in re.findall(described[encoding], data, re.DOTALL)} if encoding in described else {}
+    if encoding not in described:
+        return False
+    transfers = {found[0] for found in re.findall(described[encoding], data, re.DOTALL)}
     return bool(transfers) and transfers <= HDR_TRANSFERS
 
 

@@ -139,7 +139,9 @@ def twelve_bits(levels):
     packed = int("".join(f"{level:012b}" for level in levels), 2).to_bytes(len(levels) * 12 // 8)
     fields = {256: len(levels), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(packed)}
     entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields.items())
-    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(fields)) + entries + bytes(4)
+    return (
+        struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(fields)) + entries + bytes(4)
+    )
 
 
 def test_grey_of_12_bits():

@@ -1,0 +1,199 @@
+"""Several classes in one network against one class alone: ordinary runs of the pipeline, judged class by class.
+
+    python -m benchmarks.classes NAME ... --seeds 0 1    # entries of benchmarks/classes.yaml; none: all of them
+    python -m benchmarks.classes --table                 # judge what there is, and print it
+
+Each seed has a clone of its own in `.cache/classes`, so that two seeds can train at once, one thread each. Samples and
+weights are kept there: what is made, need not be made again. Remove the folder when the code has changed.
+
+A sample is of the class that its network was asked for. Without labels it is of the class that a classifier sees, which
+has learnt from real training images; all classifiers here are ridge regressions on AlexNet's features. `seen` is how
+many samples look to it like what was asked for. The other way round, `learnt` is how many held-out images are told
+right by a classifier that has learnt from samples alone. All is compared with the held-out images of the class.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from torch import Tensor
+
+from benchmarks._clone import Clone
+from benchmarks._judges import ROOT, Features, alexnet
+from benchmarks.comparison import call, told
+from benchmarks.quality_time import shown
+from benchmarks.ruler import commit
+from ddpm.evaluation.factors import fit_classifier
+from ddpm.evaluation.metrics import kid, kid_difference, precision_recall
+from ddpm.images import tile_grid
+from stages.evaluate.stage import EvaluateConfig
+from stages.kit.params import read_params
+from stages.shared.files.formats import write_json, write_png
+from stages.shared.files.images import read_index
+
+SYSTEMS, FILE, CACHE = ROOT / "benchmarks/classes.yaml", ROOT / "benchmarks/classes.json", ROOT / ".cache/classes"
+CLASSES = ("church", "tower", "bridge")
+REFERENCE = "church"
+OF_EACH = 1000
+"""Samples of each class."""
+Sets = Mapping[str, Tensor]
+"""Features `[N, D]` by class."""
+COMMON = ("data=classes", "runtime.threads=1", "runtime.portable=false")
+
+
+def main() -> None:
+    systems: dict[str, dict[str, Any]] = YAML(typ="safe").load(SYSTEMS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(systems))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training (0)")
+    parser.add_argument("--table", action="store_true", help="judge what there is, train nothing")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(systems):
+        parser.error(f"{min(unknown)}: not in {SYSTEMS.relative_to(ROOT)}")
+    if not arguments.table:
+        for seed in arguments.seeds:
+            for name in arguments.names or systems:
+                draw(name, systems[name]["options"], seed)
+        return
+    seeds = sorted({int(folder.name.partition("_")[2]) for folder in CACHE.glob("clone_*")})
+    rows = [row for seed in seeds for row in judged(systems, seed)]
+    write_json(FILE, {"commit": commit(), "rows": rows})
+    print(table(rows))
+
+
+def place_of(name: str, seed: int) -> Path:
+    """Where the samples and the weights of a system are kept."""
+    return CACHE / f"{name}_{seed}"
+
+
+def draw(name: str, options: Sequence[str], seed: int) -> None:
+    """Run a system in the clone of its seed and keep what it has drawn, unless that is there."""
+    folder, place = CACHE / f"clone_{seed}", place_of(name, seed)
+    if (place / "told.json").exists():
+        return
+    clone = Clone.at(folder) if folder.exists() else Clone(folder)
+    clone.git("checkout", "-q", "params.yaml")
+    alone = any("categories" in each for each in options)
+    count = OF_EACH if alone else OF_EACH * len(CLASSES)
+    own = [each.replace("{labelled}", str(place_of("labelled", seed) / "model")) for each in options]
+    changes = [part for each in [*COMMON, *own, f"seed={seed}", f"sample.count={count}"] for part in ("-S", each)]
+    call(clone, "exp", "run", "extract", *changes)
+    call(clone, "repro", "rank")
+    for kept in ("samples", "model"):
+        shutil.copytree(folder / "data" / kept, place / kept, dirs_exist_ok=True)
+    if not alone:  # the same for all seeds of training
+        shutil.copytree(folder / "data/images", CACHE / "images", dirs_exist_ok=True)
+    samples = np.load(place / "samples/samples.npy")
+    write_png(ROOT / f"benchmarks/grids/classes_{name}_{seed}.png", tile_grid(samples[:48], columns=8))
+    write_json(place / "told.json", told(folder, ["train"]))
+
+
+def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """A row for each system that was run with this seed, one for the three networks together, one for real images."""
+    features = alexnet()
+    real, held_out = (
+        {of: features(images) for of, images in by_class(CACHE / f"images/{split}").items()}
+        for split in ("train", "val")
+    )
+    classify = classifier(real)
+    kept = {name: place_of(name, seed) for name in systems if (place_of(name, seed) / "told.json").exists()}
+    drawn = {name: drawn_by_class(place, name, features, classify) for name, place in kept.items()}
+    if all(each in drawn for each in CLASSES):
+        drawn["three"] = {each: drawn[each][each] for each in CLASSES}
+    drawn["real"] = {of: rows[:OF_EACH] for of, rows in real.items()}
+    says = {"three": "three networks, one a class", "real": "training images"}
+    return [
+        {
+            "system": name,
+            "says": systems[name]["says"] if name in systems else says[name],
+            "seed": seed,
+            **(json.loads((kept[name] / "told.json").read_text()) if name in kept else {}),
+            **quality(sets, held_out, classify),
+            "kid_difference": less_reference(sets, drawn, held_out) if name != REFERENCE else None,
+        }
+        for name, sets in drawn.items()
+    ]
+
+
+def by_class(images: Path) -> dict[str, np.ndarray]:
+    """The images of a set, IMAGES.npy, uint8 `[N, H, W, 3]` by class."""
+    array, table = np.load(images.with_suffix(".npy"), mmap_mode="r"), read_index(images.with_suffix(".csv"))
+    return {of: array[table.loc[table["category"] == of, "row"].to_numpy()] for of in CLASSES}
+
+
+def classifier(sets: Sets) -> Callable[[Tensor], np.ndarray]:
+    """What has learnt from features by class to tell the class of others."""
+    labels = np.repeat(list(sets), [len(rows) for rows in sets.values()])
+    return fit_classifier(torch.cat(list(sets.values())), labels)
+
+
+def drawn_by_class(place: Path, name: str, features: Features, classify: Callable[[Tensor], np.ndarray]) -> Sets:
+    """Features of the samples of a system by class: the one that was asked for, else the one that is seen."""
+    rows, table = features(np.load(place / "samples/samples.npy")), read_index(place / "samples/samples.csv")
+    if name in CLASSES:
+        return {name: rows}
+    labels = table["category"].to_numpy(str) if "category" in table else classify(rows)
+    return {of: rows[torch.from_numpy(labels == of)] for of in CLASSES}
+
+
+def quality(sets: Sets, held_out: Sets, classify: Callable[[Tensor], np.ndarray]) -> dict[str, Any]:
+    """Numbers of a system by class, the classes that are seen in it, and what can be learnt from it."""
+    neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
+    found: dict[str, Any] = {"classes": {}, "confusion": {}, "learnt": None}
+    for of, rows in sets.items():
+        precision, recall = precision_recall(rows, held_out[of], neighbourhood)
+        numbers = {"kid": kid(rows, held_out[of]), "precision": precision, "recall": recall}
+        found["classes"][of] = {name: asdict(estimate) for name, estimate in numbers.items()}
+        seen = classify(rows)
+        found["confusion"][of] = {each: int((seen == each).sum()) for each in CLASSES}
+    if len(sets) == len(CLASSES):
+        learnt = classifier(sets)
+        found["learnt"] = float(np.mean([np.mean(learnt(held_out[of]) == of) for of in CLASSES]))
+    return found
+
+
+def less_reference(sets: Sets, drawn: Mapping[str, Sets], held_out: Sets) -> dict[str, Any] | None:
+    """KID of a system's churches less that of the network that has learnt churches alone, with the same seed."""
+    if REFERENCE not in sets or REFERENCE not in drawn:
+        return None
+    pairs = min(len(sets[REFERENCE]), len(drawn[REFERENCE][REFERENCE]))
+    ours, theirs = (each[REFERENCE][:pairs] for each in (sets, drawn[REFERENCE]))
+    return asdict(kid_difference(ours, theirs, held_out[REFERENCE]))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All rows as Markdown."""
+    heads = [
+        "churches: KID",
+        "ΔKID",
+        "precision",
+        "recall",
+        *(f"{each}: KID" for each in CLASSES[1:]),
+        "seen",
+        "learnt",
+    ]
+    lines = [f"| system | seed | images seen | {' | '.join(heads)} | copies |", "|---|" + "---:|" * (3 + len(heads))]
+    for row in rows:
+        of = row["classes"]
+        church = of.get(REFERENCE)
+        cells = [row["says"], str(row["seed"]), f"{row['images']:,}" if "images" in row else ""]
+        cells += [shown(church["kid"]) if church else "", shown(row["kid_difference"])]
+        cells += [f"{church[each]['value']:.2f}" if church else "" for each in ("precision", "recall")]
+        cells += [f"{of[each]['kid']['value']:.3f}" if each in of else "" for each in CLASSES[1:]]
+        right = sum(counts[each] for each, counts in row["confusion"].items())
+        cells += [f"{right / sum(sum(counts.values()) for counts in row['confusion'].values()):.1%}"]
+        cells += ["" if row["learnt"] is None else f"{row['learnt']:.1%}"]
+        cells += [f"{row['copies']['value']:.0%}" if "copies" in row else ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
