@@ -147,12 +147,15 @@ def quality(sets: Sets, held_out: Sets, classify: Callable[[Tensor], np.ndarray]
     """Numbers of a system by class, the classes that are seen in it, and what can be learnt from it."""
     neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
     found: dict[str, Any] = {"classes": {}, "confusion": {}, "learnt": None}
+    right = 0
     for of, rows in sets.items():
         precision, recall = precision_recall(rows, held_out[of], neighbourhood)
         numbers = {"kid": kid(rows, held_out[of]), "precision": precision, "recall": recall}
         found["classes"][of] = {name: asdict(estimate) for name, estimate in numbers.items()}
         seen = classify(rows)
         found["confusion"][of] = {each: int((seen == each).sum()) for each in CLASSES}
+        right += found["confusion"][of][of]
+    found["seen"] = right / sum(len(rows) for rows in sets.values())
     if len(sets) == len(CLASSES):
         learnt = classifier(sets)
         found["learnt"] = float(np.mean([np.mean(learnt(held_out[of]) == of) for of in CLASSES]))
@@ -187,9 +190,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells += [shown(church["kid"]) if church else "", shown(row["kid_difference"])]
         cells += [f"{church[each]['value']:.2f}" if church else "" for each in ("precision", "recall")]
         cells += [f"{of[each]['kid']['value']:.3f}" if each in of else "" for each in CLASSES[1:]]
-        right = sum(counts[each] for each, counts in row["confusion"].items())
-        cells += [f"{right / sum(sum(counts.values()) for counts in row['confusion'].values()):.1%}"]
-        cells += ["" if row["learnt"] is None else f"{row['learnt']:.1%}"]
+        cells += [f"{row['seen']:.1%}", "" if row["learnt"] is None else f"{row['learnt']:.1%}"]
         cells += [f"{row['copies']['value']:.0%}" if "copies" in row else ""]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

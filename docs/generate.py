@@ -1,10 +1,11 @@
-"""Writes what docs/ has of the code, `python -m docs.generate`: parameters.md, tables and graphs of architecture.md.
+"""Writes what docs/ has of the code and of benchmarks, `python -m docs.generate`: parameters.md, and parts of others.
 
 Run it from the root of the repository.
 """
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -179,13 +180,38 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names)) or "nothing"
 
 
-def architecture(text: str) -> str:
-    """`architecture.md`, given as it is, with what stands between each pair of its markers made anew."""
-    for name, made in {
-        "stages": stages(),
-        "ddpm": graph("ddpm"),
-        "uses": uses(),
-    }.items():
+def systems() -> str:
+    """A table of all systems that benchmarks have compared, as far as they draw churches."""
+    heads = ["system", "seed", "images seen", "evaluations", "seconds for 64", "KID", "precision", "recall"]
+    lines = [f"| {' | '.join(heads)} | command |", f"|---|{'---:|' * (len(heads) - 1)}---|"]
+    compared, classes = (
+        json.loads((ROOT / f"benchmarks/{name}.json").read_text()) for name in ("comparison", "classes")
+    )
+    for row in compared["rows"]:
+        seconds = f"{row['seconds']['median']:.2f}" if row["seconds"] else ""
+        quality = f"{estimated(row['kid'])} | {row['precision_alexnet']:.2f} | {row['recall_alexnet']:.2f}"
+        command = " -S ".join(["dvc exp run", *row["options"], f"seed={row['seed']}"])
+        images = f"{row['images']:,} | {row['evaluations']:,} | {seconds}"
+        lines.append(f"| {row['says']} | {row['seed']} | {images} | {quality} | `{command}` |")
+    for row in classes["rows"]:
+        if "church" in row["classes"] and "images" in row:
+            church = row["classes"]["church"]
+            quality = " | ".join(f"{church[number]['value']:.2f}" for number in ("precision", "recall"))
+            command = f"python -m benchmarks.classes {row['system']} --seeds {row['seed']}"
+            numbers = f"{row['images']:,} | | | {estimated(church['kid'])} | {quality}"
+            lines.append(f"| {row['says']} | {row['seed']} | {numbers} | `{command}` |")
+    return "\n".join(lines)
+
+
+def estimated(estimate: Mapping[str, float]) -> str:
+    """The value and its interval."""
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def filled(page: Path, parts: Mapping[str, str]) -> str:
+    """PAGE as it is, with what stands between each pair of its markers made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, made in parts.items():
         start, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
         before, rest = text.split(start)
         text = f"{before}{start}{made}\n{end}{rest.split(end)[1]}"
@@ -193,9 +219,13 @@ def architecture(text: str) -> str:
 
 
 def generated() -> dict[Path, str]:
-    """The content of each page that is made of the code, wholly or in part."""
-    page = ROOT / "docs" / "architecture.md"
-    return {page.with_name("parameters.md"): parameters(), page: architecture(page.read_text(encoding="utf-8"))}
+    """The content of each page that is made of the code or of benchmarks, wholly or in part."""
+    parts = {
+        "architecture.md": {"stages": stages(), "ddpm": graph("ddpm"), "uses": uses()},
+        "systems.md": {"systems": systems()},
+    }
+    made = {ROOT / "docs" / name: filled(ROOT / "docs" / name, each) for name, each in parts.items()}
+    return {ROOT / "docs" / "parameters.md": parameters(), **made}
 
 
 if __name__ == "__main__":

@@ -30,4 +30,7 @@ CLAIMS = {
     ),
     "time": Claim("the sample time cost for every 64 samples is about 8 mins in the RTX3070 laptop", "section 3"),
     "gan": Claim("relatively longer than the time cost of the GAN", "section 3"),
+    "one_class": Claim(
+        "based on a single-class dataset, which makes the model only generate the image in one class", "section 3"
+    ),
 }

@@ -14,15 +14,16 @@ NOISE = 0.001
 
 
 def findings(
-    details: Mapping[str, Any], run: Mapping[str, Any], quality: Mapping[str, Any], comparison: Mapping[str, Any]
+    details: Mapping[str, Any], run: Mapping[str, Any], benchmarks: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """All findings by name, from the stages' `details`, the `run` as `facts.described` has it, and the benchmarks."""
+    """All findings by name, from the stages' `details`, the `run` as `facts.described` has it, and the `benchmarks`."""
     return {
         **of_data_and_model(details, run),
         **of_selection(details["rank"], run),
         **of_evaluation(details["evaluate"]),
-        **of_benchmark(quality, run),
-        **of_comparison(comparison),
+        **of_benchmark(benchmarks["quality_time"], run),
+        **of_comparison(benchmarks["comparison"]),
+        "of_classes": of_classes(benchmarks["classes"]),
     }
 
 
@@ -111,6 +112,14 @@ def of_comparison(comparison: Mapping[str, Any]) -> dict[str, Any]:
     slow, gan = timed.get("ancestral_1000", timed.get("default")), timed.get("gan")
     times = slow["seconds"]["median"] / gan["seconds"]["median"] if slow and gan else None
     return {"timed": timed, "slow": slow, "times_the_gan": times}
+
+
+def of_classes(classes: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each system, one a seed."""
+    systems: dict[str, list[Mapping[str, Any]]] = {}
+    for row in classes["rows"]:
+        systems.setdefault(row["system"], []).append(row)
+    return systems
 
 
 def _place(value: float, among: Mapping[str, Any]) -> str:

@@ -35,9 +35,12 @@ SECTIONS = (
     (6, "Evaluation"),
     (7, "Quality and time"),
     (8, "Few evaluations, and a GAN"),
-    (9, "Do it again"),
+    (9, "Several classes in one network"),
+    (10, "Do it again"),
 )
 """Of the page; sections 1 and 3 to 5 have the numbers of the report's figures."""
+BENCHMARKS = ("quality_time", "comparison", "classes")
+"""Those whose tables are shown."""
 
 
 def main(
@@ -52,33 +55,32 @@ def main(
     images: Path,
     samples: Path,
     neighbours: Path,
-    quality: Path,
-    comparison: Path,
+    benchmarks: Path,
     reports: Path,
 ) -> str:
     """Write `index.html`, `page.md`, `metrics.json` and the folder `figures` into the folder REPORTS.
 
     The numbers come from the folder DETAILS, the FIGURES from the folder in which the stages have drawn them, the
-    curves from the tables in the folder LOSSES, QUALITY against time and the COMPARISON of systems from benchmarks.
-    What moves in the page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of
-    LATENTS, MODEL, TUNED and GAN are named with their digests. LATENTS has a picture where there are latents.
+    curves from the tables in the folder LOSSES, what other runs came to from the folder BENCHMARKS. What moves in the
+    page comes from the real IMAGES, the SAMPLES and the table of their NEIGHBOURS. The files of LATENTS, MODEL, TUNED
+    and GAN are named with their digests. LATENTS has a picture where there are latents.
     """
     params = read_params()
     told = {stage: json.loads((details / f"{stage}.json").read_text(encoding="utf-8")) for stage in STAGES}
-    benchmark, compared = (json.loads(file.read_text(encoding="utf-8")) for file in (quality, comparison))
+    others = {name: json.loads((benchmarks / f"{name}.json").read_text(encoding="utf-8")) for name in BENCHMARKS}
     published = reports / "figures"
     if params.model().kind == "gan":
         told["train"] = told["gan"]
-    curves = {**loss_curves(losses, told), "quality_time": quality_figure(benchmark)}
-    if timed := [row for row in compared["rows"] if row["seconds"]]:
+    curves = {**loss_curves(losses, told), "quality_time": quality_figure(others["quality_time"])}
+    if timed := [row for row in others["comparison"]["rows"] if row["seconds"]]:
         curves["comparison"] = comparison_figure(timed)
     shown = published_figures(figures, curves, latents / "reconstructions.png", published)
     train, val, drawn = image_set(images, "train"), image_set(images, "val"), image_set(samples, "samples")
     weights = [file for made in (latents, model, tuned, gan) for file in sorted(made.iterdir()) if file.name != NOTE]
     files = [train.array, val.array, *weights, drawn.array]
     facts = {
-        **facts_of(params, told, benchmark, compared),
-        "same_weights": benchmark["weights"] in map(digest, model.glob("*.safetensors")),
+        **facts_of(params, told, others),
+        "same_weights": others["quality_time"]["weights"] in map(digest, model.glob("*.safetensors")),
         "figures": shown,
         "digests": [(path.as_posix(), digest(path)) for path in files],
         **moving(params, images, samples, neighbours),
@@ -115,17 +117,15 @@ def published_figures(
     return shown
 
 
-def facts_of(
-    params: Params, told: dict[str, Any], benchmark: dict[str, Any], compared: dict[str, Any]
-) -> dict[str, Any]:
-    """What follows from the parameters, from what the stages have `told`, and from both benchmarks."""
+def facts_of(params: Params, told: dict[str, Any], benchmarks: dict[str, Any]) -> dict[str, Any]:
+    """What follows from the parameters, from what the stages have `told`, and from the benchmarks."""
     run = described(params, told["autoencode"].get("shape"), told["tune"].get("sampling"))
     return {
         **told,
         **run,
-        "findings": findings(told, run, benchmark, compared),
-        "quality": benchmark,
-        "comparison": compared,
+        "findings": findings(told, run, benchmarks),
+        "quality": benchmarks["quality_time"],
+        **{name: benchmarks[name] for name in ("comparison", "classes")},
         "report_best": REPORT_BEST_SIX,
         "report_parameters": REPORT_PARAMETERS,
         "claims": CLAIMS,

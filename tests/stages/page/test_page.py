@@ -107,16 +107,7 @@ def test_a_missing_input_is_one_line(build, tmp_path):
     (tmp_path / "figures" / "metrics.svg").unlink()
     options = ["figures", "details", "latents", "model", "tuned", "gan", "images", "samples", "reports"]
     options = [word for name in options for word in (f"--{name}", name)]
-    options += [
-        "--losses",
-        ".",
-        "--neighbours",
-        "neighbours.csv",
-        "--quality",
-        "quality.json",
-        "--comparison",
-        "comparison.json",
-    ]
+    options += ["--losses", ".", "--neighbours", "neighbours.csv", "--benchmarks", "."]
     done = subprocess.run(
         [sys.executable, "-m", "stages.page", *options],
         env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
