@@ -86,7 +86,7 @@ COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "GAN": REAL
 
 def comparison_figure(rows: Rows) -> Figure:
     """KID by the seconds that 64 images take: a point for each row with its evaluations, a line for each family."""
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     families: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -106,11 +106,11 @@ def comparison_figure(rows: Rows) -> Figure:
             place = (seconds, row["kid"]["value"])
             axes.annotate(f"{row['evaluations']:,}", place, (5, 3), textcoords="offset points", fontsize="small")
     axes.set(xscale="log", xlabel="seconds for 64 images", ylabel="KID to held-out images")
-    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_yscale("symlog", linthresh=0.01, linscale=0.4)
     axes.set_ylim(min(0, *(row["kid"]["low"] for row in rows)), 2 * max(row["kid"]["high"] for row in rows))
     axes.margins(x=0.1)
     axes.grid(axis="y", **GRID)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

@@ -80,7 +80,7 @@ def test_the_committed_page_shows_what_matters_first_and_is_short(tmp_path):
     *bottoms, height, links = in_browser(tmp_path / "reports", tmp_path, 1400, script)
     assert max(bottoms) <= 900
     assert height <= 12 * 900
-    assert links == 10
+    assert links == 11
 
 
 @browser
