@@ -116,7 +116,7 @@ def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str
             "seed": seed,
             **(json.loads((kept[name] / "told.json").read_text()) if name in kept else {}),
             **quality(sets, held_out, classify),
-            "kid_difference": less_reference(sets, drawn, held_out) if name != REFERENCE else None,
+            "kid_difference": less_reference(sets, drawn, held_out) if name not in (REFERENCE, "three") else None,
         }
         for name, sets in drawn.items()
     ]
