@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ddpm.drawing.scenes import draw_scene
+from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import kid, precision_recall
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import to_model_range
@@ -96,6 +97,13 @@ def _choosing_image(preprocessing: Preprocessing, index: int) -> np.ndarray:
 REFERENCES: dict[str, Callable[[], np.ndarray]] = {"choosing": choosing_images, "reporting": reporting_images}
 
 
+def compared(ours: Tensor, theirs: Tensor) -> dict[str, Estimate]:
+    """KID, precision and recall of features `[M, D]` against others `[N, D]`."""
+    neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
+    precision, recall = precision_recall(ours, theirs, neighbourhood)
+    return {"kid": kid(ours, theirs), "precision": precision, "recall": recall}
+
+
 def judge(samples: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """KID, precision and recall by each set of features, and the combinations of drawn factors that are seen.
 
@@ -107,14 +115,11 @@ def judge(samples: np.ndarray, reference: np.ndarray) -> dict[str, float]:
         Numbers by column of the log. `covered` and `coverable` count combinations of factors among the samples and
         among as many reference images, both as seen by the classifier that `evaluate` fits to the training images.
     """
-    neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
     row: dict[str, float] = {}
     for name, load in FEATURES.items():
         features = load()
-        ours, theirs = features(samples), features(reference)
-        precision, recall = precision_recall(ours, theirs, neighbourhood)
-        row |= {f"kid_{name}": kid(ours, theirs).value}
-        row |= {f"precision_{name}": precision.value, f"recall_{name}": recall.value}
+        found = compared(features(samples), features(reference))
+        row |= {f"{number}_{name}": estimate.value for number, estimate in found.items()}
     return row | _coverage(samples, reference)
 
 

@@ -26,15 +26,13 @@ from ruamel.yaml import YAML
 from torch import Tensor
 
 from benchmarks._clone import Clone
-from benchmarks._judges import ROOT, Features, alexnet
+from benchmarks._judges import ROOT, Features, alexnet, compared
 from benchmarks.comparison import call, told
 from benchmarks.quality_time import shown
 from benchmarks.ruler import commit
 from ddpm.evaluation.factors import fit_classifier
-from ddpm.evaluation.metrics import kid, kid_difference, precision_recall
+from ddpm.evaluation.metrics import kid_difference
 from ddpm.images import tile_grid
-from stages.evaluate.stage import EvaluateConfig
-from stages.kit.params import read_params
 from stages.shared.files.formats import write_json, write_png
 from stages.shared.files.images import read_index
 
@@ -145,12 +143,10 @@ def drawn_by_class(place: Path, name: str, features: Features, classify: Callabl
 
 def quality(sets: Sets, held_out: Sets, classify: Callable[[Tensor], np.ndarray]) -> dict[str, Any]:
     """Numbers of a system by class, the classes that are seen in it, and what can be learnt from it."""
-    neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
     found: dict[str, Any] = {"classes": {}, "confusion": {}, "learnt": None}
     right = 0
     for of, rows in sets.items():
-        precision, recall = precision_recall(rows, held_out[of], neighbourhood)
-        numbers = {"kid": kid(rows, held_out[of]), "precision": precision, "recall": recall}
+        numbers = compared(rows, held_out[of])
         found["classes"][of] = {name: asdict(estimate) for name, estimate in numbers.items()}
         seen = classify(rows)
         found["confusion"][of] = {each: int((seen == each).sum()) for each in CLASSES}

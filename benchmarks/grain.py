@@ -6,14 +6,12 @@ alike beside them. Half a minute for each row.
 """
 
 import argparse
+from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks._judges import FEATURES, ROOT, reporting_images
+from benchmarks._judges import FEATURES, ROOT, compared, reporting_images
 from benchmarks.quality_time import shown
-from ddpm.evaluation.metrics import kid, precision_recall
-from stages.evaluate.stage import EvaluateConfig
-from stages.kit.params import read_params
 
 
 def with_noise(images: np.ndarray, levels: float, seed: int) -> np.ndarray:
@@ -31,17 +29,15 @@ def main() -> None:
     held_out = reporting_images()[: options.images]
     sets = {"samples": "data/samples/samples.npy", "training images": "data/images/train.npy"}
     images = {name: np.load(ROOT / file, mmap_mode="r")[: options.images] for name, file in sets.items()}
-    neighbourhood = read_params().section(EvaluateConfig, "evaluate").neighbourhood
     print("| judge | noise, levels | images | KID | precision | recall |\n|---|---:|---|---|---:|---:|")
     for judge, load in FEATURES.items():
         features = load()
         for levels in options.levels:
             reference = features(with_noise(held_out, levels, seed=1))
             for name, each in images.items():
-                ours = features(with_noise(each, levels, seed=2))
-                precision, recall = precision_recall(ours, reference, neighbourhood)
-                numbers = f"{shown(vars(kid(ours, reference)))} | {precision.value:.2f} | {recall.value:.2f}"
-                print(f"| {judge} | {levels:g} | {name} | {numbers} |", flush=True)
+                found = compared(features(with_noise(each, levels, seed=2)), reference)
+                numbers = " | ".join(f"{found[number].value:.2f}" for number in ("precision", "recall"))
+                print(f"| {judge} | {levels:g} | {name} | {shown(asdict(found['kid']))} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
