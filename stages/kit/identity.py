@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stages.kit.files import digest
+from stages.kit.runtime import cpuinfo, is_portable
 
 PLUMBING = ("stages.kit.", "ddpm.config")
 """Modules that can't change an output: they are no dependency in `dvc.yaml`, and no part of what a state belongs to."""
@@ -72,5 +73,10 @@ def platform_of(device: torch.device) -> dict[str, Any]:
     packages = {"torch": torch.__version__, "numpy": np.__version__, "device": device.type}
     if device.type != "cpu":
         return packages
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return {**packages, "threads": torch.get_num_threads(), "instructions": instructions}
+    return {
+        **packages,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        # MKL multiplies matrices in another way on processors of another maker.
+        **({} if is_portable() else {"maker": cpuinfo("vendor_id")}),
+    }

@@ -15,6 +15,8 @@ from stages.kit.launch import first_process
 
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
 """What torch, oneDNN and OpenBLAS read when they are loaded. With AVX2 alone, x86-64 processors round alike."""
+PORTABLE_INTEL = {**PORTABLE, "MKL_CBWR": "AVX2,STRICT"}
+"""The same with what MKL reads: on Intel's processors it then rounds as it does anyway on those of AMD."""
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -39,11 +41,11 @@ class RuntimeConfig:
         return self.batch_images or usual
 
 
-def portable_variables(flags: Collection[str]) -> Mapping[str, str]:
+def portable_variables(flags: Collection[str], maker: str) -> Mapping[str, str]:
     """The environment in which every x86-64 processor with AVX2 computes the same bytes.
 
     One without it computes with what it has: nothing is set, and a line on stderr says so. `flags` are the processor's
-    in /proc/cpuinfo, none where there is no such file.
+    in /proc/cpuinfo, none where there is no such file; `maker` is a text that names who has made it.
 
     Raises:
         StageError: NumPy and torch don't run on this processor.
@@ -54,10 +56,21 @@ def portable_variables(flags: Collection[str]) -> Mapping[str, str]:
             "in a virtual machine choose another type of processor, such as `-cpu host` of QEMU"
         )
     if not flags or "avx2" in flags:
-        return PORTABLE
+        return PORTABLE_INTEL if "Intel" in maker else PORTABLE
     if first_process():
         print("this processor has no AVX2: rounds otherwise than the committed run", file=sys.stderr)
     return {}
+
+
+def cpuinfo(field: str) -> str:
+    """What /proc/cpuinfo says of the first core; nothing where there is no such file, or no such line in it."""
+    text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(field)), "")
+
+
+def is_portable() -> bool:
+    """Whether this process computes as every x86-64 processor with AVX2 does."""
+    return PORTABLE.items() <= os.environ.items()
 
 
 def set_arithmetic(runtime: RuntimeConfig) -> None:
@@ -67,6 +80,5 @@ def set_arithmetic(runtime: RuntimeConfig) -> None:
         StageError: as `portable_variables`.
     """
     if runtime.portable and platform.machine().lower() in ("x86_64", "amd64"):
-        text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
-        flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
-        os.environ.update(portable_variables(flags))
+        maker = cpuinfo("vendor_id") or platform.processor()
+        os.environ.update(portable_variables(cpuinfo("flags").split(), maker))

@@ -20,7 +20,7 @@ from trainers import SMALL, Trainers, allow_little_memory, arguments
 from benchmarks._clone import Clone, variables
 from stages.kit import runtime
 from stages.kit.locks import locked
-from stages.kit.runtime import PORTABLE
+from stages.kit.runtime import PORTABLE_INTEL
 from stages.shared import download as _download
 
 PAGE = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def is_quoted(line: str) -> bool:
 def fail(write_params: WriteParams, monkeypatch: pytest.MonkeyPatch) -> Fail:
     """Run a stage, as `python -m stages.NAME` does, to the error that it ends with."""
 
-    for name, value in PORTABLE.items():  # which the stage sets for good
+    for name, value in PORTABLE_INTEL.items():  # which the stage sets for good
         monkeypatch.setenv(name, value)
 
     def run(stage: str, changes: dict[str, Any], *words: Path | str) -> str:

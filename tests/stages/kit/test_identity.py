@@ -48,7 +48,7 @@ def test_comments_docstrings_and_messages_compute_nothing(old: str, new: str, sa
 
 def test_the_processor_counts_where_it_computes() -> None:
     cpu, cuda = (platform_of(torch.device(name)) for name in ("cpu", "cuda"))
-    assert set(cpu) == {"torch", "numpy", "device", "threads", "instructions"}
+    assert set(cpu) == {"torch", "numpy", "device", "threads", "instructions", "maker"}
     assert set(cuda) == {"torch", "numpy", "device"}
 
 
