@@ -25,9 +25,8 @@ import torch
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from benchmarks._clone import Clone
 from benchmarks._judges import ROOT, Features, alexnet, compared
-from benchmarks.comparison import call, told
+from benchmarks._runs import clone_in, ran, samples_of
 from benchmarks.quality_time import shown
 from benchmarks.ruler import commit
 from ddpm.evaluation.factors import fit_classifier
@@ -76,21 +75,15 @@ def draw(name: str, options: Sequence[str], seed: int) -> None:
     folder, place = CACHE / f"clone_{seed}", place_of(name, seed)
     if (place / "told.json").exists():
         return
-    clone = Clone.at(folder) if folder.exists() else Clone(folder)
-    clone.git("checkout", "-q", "params.yaml")
     alone = any("categories" in each for each in options)
     count = OF_EACH if alone else OF_EACH * len(CLASSES)
     own = [each.replace("{labelled}", str(place_of("labelled", seed) / "model")) for each in options]
-    changes = [part for each in [*COMMON, *own, f"seed={seed}", f"sample.count={count}"] for part in ("-S", each)]
-    call(clone, "exp", "run", "extract", *changes)
-    call(clone, "repro", "rank")
-    for kept in ("samples", "model"):
-        shutil.copytree(folder / "data" / kept, place / kept, dirs_exist_ok=True)
+    changes = [*COMMON, *own, f"seed={seed}", f"sample.count={count}"]
+    found = ran(clone_in(folder), changes, place, CACHE / f"minutes_{seed}.json")
     if not alone:  # the same for all seeds of training
         shutil.copytree(folder / "data/images", CACHE / "images", dirs_exist_ok=True)
-    samples = np.load(place / "samples/samples.npy")
-    write_png(ROOT / f"benchmarks/grids/classes_{name}_{seed}.png", tile_grid(samples[:48], columns=8))
-    write_json(place / "told.json", told(folder, ["train"]))
+    write_png(ROOT / f"benchmarks/grids/classes_{name}_{seed}.png", tile_grid(samples_of(place)[:48], columns=8))
+    write_json(place / "told.json", found)
 
 
 def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -113,7 +106,7 @@ def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str
             "says": systems[name]["says"] if name in systems else says[name],
             "seed": seed,
             **(json.loads((kept[name] / "told.json").read_text()) if name in kept else {}),
-            **quality(sets, held_out, classify),
+            **quality(sets, held_out, classify, asked=name not in kept or was_asked(name, kept[name])),
             "kid_difference": less_reference(sets, drawn, held_out) if name not in (REFERENCE, "three") else None,
         }
         for name, sets in drawn.items()
@@ -134,24 +127,33 @@ def classifier(sets: Sets) -> Callable[[Tensor], np.ndarray]:
 
 def drawn_by_class(place: Path, name: str, features: Features, classify: Callable[[Tensor], np.ndarray]) -> Sets:
     """Features of the samples of a system by class: the one that was asked for, else the one that is seen."""
-    rows, table = features(np.load(place / "samples/samples.npy")), read_index(place / "samples/samples.csv")
+    rows, table = features(samples_of(place)), read_index(place / "samples/samples.csv")
     if name in CLASSES:
         return {name: rows}
-    labels = table["category"].to_numpy(str) if "category" in table else classify(rows)
+    labels = table["category"].to_numpy(str) if was_asked(name, place) else classify(rows)
     return {of: rows[torch.from_numpy(labels == of)] for of in CLASSES}
 
 
-def quality(sets: Sets, held_out: Sets, classify: Callable[[Tensor], np.ndarray]) -> dict[str, Any]:
-    """Numbers of a system by class, the classes that are seen in it, and what can be learnt from it."""
-    found: dict[str, Any] = {"classes": {}, "confusion": {}, "learnt": None}
+def was_asked(name: str, place: Path) -> bool:
+    """Whether the network of a system was asked for samples of a class, or knows but one."""
+    return name in CLASSES or "category" in read_index(place / "samples/samples.csv")
+
+
+def quality(
+    sets: Sets, held_out: Sets, classify: Callable[[Tensor], np.ndarray], *, asked: bool = True
+) -> dict[str, Any]:
+    """Numbers of a system by class, the classes seen in it if they were `asked` for, and what can be learnt from it."""
+    found: dict[str, Any] = {"classes": {}, "confusion": {}, "seen": None, "learnt": None}
     right = 0
     for of, rows in sets.items():
         numbers = compared(rows, held_out[of])
         found["classes"][of] = {name: asdict(estimate) for name, estimate in numbers.items()}
-        seen = classify(rows)
-        found["confusion"][of] = {each: int((seen == each).sum()) for each in CLASSES}
-        right += found["confusion"][of][of]
-    found["seen"] = right / sum(len(rows) for rows in sets.values())
+        if asked:
+            seen = classify(rows)
+            found["confusion"][of] = {each: int((seen == each).sum()) for each in CLASSES}
+            right += found["confusion"][of][of]
+    if asked:
+        found["seen"] = right / sum(len(rows) for rows in sets.values())
     if len(sets) == len(CLASSES):
         learnt = classifier(sets)
         found["learnt"] = float(np.mean([np.mean(learnt(held_out[of]) == of) for of in CLASSES]))
@@ -186,7 +188,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells += [shown(church["kid"]) if church else "", shown(row["kid_difference"])]
         cells += [f"{church[each]['value']:.2f}" if church else "" for each in ("precision", "recall")]
         cells += [f"{of[each]['kid']['value']:.3f}" if each in of else "" for each in CLASSES[1:]]
-        cells += [f"{row['seen']:.1%}", "" if row["learnt"] is None else f"{row['learnt']:.1%}"]
+        cells += [
+            "" if row["seen"] is None else f"{row['seen']:.1%}",
+            "" if row["learnt"] is None else f"{row['learnt']:.1%}",
+        ]
         cells += [f"{row['copies']['value']:.0%}" if "copies" in row else ""]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

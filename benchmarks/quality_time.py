@@ -242,13 +242,14 @@ def timing(found: dict[str, Any], repeats: int, threads: int | None) -> dict[str
             drawing.images(range(TIMED), lambda *_: None)
             measured.append(time.perf_counter() - started)
             bar.update()
-    lines = [{**row, "seconds": summary(measured)} for row, measured in zip(found["rows"], seconds, strict=True)]
+    lines = [
+        {**row, "seconds": summary(measured) if measured else None}
+        for row, measured in zip(found["rows"], seconds, strict=True)
+    ]
     return {**found, "machine": machine(drawings[0].device), "torch": torch.__version__, "rows": lines}
 
 
-def summary(seconds: Sequence[float]) -> dict[str, Any] | None:
-    if not seconds:
-        return None
+def summary(seconds: Sequence[float]) -> dict[str, Any]:
     return {
         "median": round(statistics.median(seconds), 3),
         "lowest": round(min(seconds), 3),

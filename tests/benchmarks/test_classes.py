@@ -36,6 +36,13 @@ def test_samples_of_the_next_class_teach_what_is_wrong(sets: list[dict[str, torc
     assert table([row]).splitlines()[-1].endswith("| 0.0% | 0.0% |  |")
 
 
+def test_samples_that_nobody_asked_for_are_not_called_right(sets: list[dict[str, torch.Tensor]]) -> None:
+    real, held_out, samples = sets
+    found = quality(samples, held_out, classifier(real), asked=False)
+    assert found["seen"] is None
+    assert found["learnt"] == 1
+
+
 def test_one_class_alone_teaches_nothing(sets: list[dict[str, torch.Tensor]]) -> None:
     real, held_out, samples = sets
     assert quality({"tower": samples["tower"]}, held_out, classifier(real))["learnt"] is None
