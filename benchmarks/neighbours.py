@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ddpm.evaluation.neighbours import nearest
-from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips, pair_distances
+from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, Metric, load_lpips
 from ddpm.images import Images, to_model_range
 from stages.kit.progress import progress
 from stages.shared.files.formats import ArrayFile, write_npy_header
@@ -64,6 +64,7 @@ def search(metric: Metric, queries: np.ndarray, images: Images) -> np.ndarray:
     return np.stack([found.distances, found.rows])
 
 
+@torch.no_grad()
 def loop(metric: Metric, queries: np.ndarray, images: Images) -> np.ndarray:
     """The same by `lpips` on every pair, many pairs a call."""
     every = to_model_range(images[: len(images)])
@@ -71,7 +72,7 @@ def loop(metric: Metric, queries: np.ndarray, images: Images) -> np.ndarray:
     with progress(2 * len(queries) * len(images), "pair") as bar:
         for query in to_model_range(queries):
             for block in [*every.split(IMAGES_AT_ONCE), *every.flip(3).split(IMAGES_AT_ONCE)]:
-                found.append(pair_distances(metric.model, query.expand_as(block), block))
+                found.append(metric.model(query.expand_as(block), block).flatten())
                 bar.update(len(block))
     nearer = torch.cat(found).view(len(queries), 2, -1).amin(dim=1)
     distances, rows = nearer.sort(dim=1, stable=True)

@@ -83,9 +83,8 @@ def _embed(model: lpips.LPIPS, images: Tensor) -> Tensor:
     for features, head in zip(_maps(model, images), model.lins, strict=True):
         weight = head.model[-1].weight.flatten()
         used = weight > 0
-        scale = (weight[used] / features[0, 0].numel()).sqrt()
-        unit = lpips.normalize_tensor(features)[:, used]
-        parts.append((unit * scale[:, None, None]).flatten(1))
+        scale = (weight[used].double() / features[0, 0].numel()).sqrt().float()  # float64 for the reason in `_unit`
+        parts.append((_unit(features)[:, used] * scale[:, None, None]).flatten(1))
     return torch.cat(parts, dim=1)
 
 
@@ -103,16 +102,18 @@ def pooled_features(model: lpips.LPIPS, images: Tensor, at_once: int = IMAGES_AT
 
 
 def _pooled(maps: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([lpips.normalize_tensor(m).mean((2, 3)) * m.shape[1] ** 0.5 for m in maps], dim=1)
+    return torch.cat([_unit(m).mean((2, 3)) * m.shape[1] ** 0.5 for m in maps], dim=1)
 
 
-@torch.no_grad()
-def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
-    """LPIPS of each pair (a[i], b[i]) by the `lpips` package itself, `[B]`."""
-    device = model.scaling_layer.shift.device
-    with _exact():
-        pairs = zip(a.split(IMAGES_AT_ONCE), b.split(IMAGES_AT_ONCE), strict=True)
-        return torch.cat([model(x.to(device), y.to(device)).flatten() for x, y in pairs])
+def _unit(features: Tensor) -> Tensor:
+    """`lpips.normalize_tensor` without `sqrt`, which rounds by the maker of the processor: it is MKL's on a CPU."""
+    return features / (vector_norm(features, dim=1, keepdim=True) + 1e-10)
+
+
+def pair_distances(model: lpips.LPIPS, a: Tensor, b: Tensor, at_once: int = IMAGES_AT_ONCE) -> Tensor:
+    """LPIPS of each pair (a[i], b[i]), `[B]`, without a matrix product."""
+    pairs = zip(a.split(at_once), b.split(at_once), strict=True)
+    return torch.cat([(embed(model, x) - embed(model, y)).square().sum(1) for x, y in pairs])
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Metric:
         parts = []
         for start in range(0, len(a), self.at_once):  # all of them in float32 would be much memory
             x, y = (self._input(images[start : start + self.at_once]) for images in (a, b))
-            parts.append(pair_distances(self.model, x, y).cpu())
+            parts.append(pair_distances(self.model, x, y, self.at_once).cpu())
         return torch.cat(parts)
 
     def _input(self, images: np.ndarray) -> Tensor:

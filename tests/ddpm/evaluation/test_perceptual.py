@@ -1,6 +1,10 @@
 """LPIPS as vectors and nearest neighbours by it, held to the `lpips` package pair by pair and to reference numbers."""
 
 import hashlib
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import lpips
@@ -39,6 +43,12 @@ def pictures(count: int, seed: int) -> Tensor:
     return sum((F.interpolate(scale, 48, mode="bilinear") for scale in scales), torch.zeros(())).tanh()
 
 
+def by_the_package(model: lpips.LPIPS, a: Tensor, b: Tensor) -> Tensor:
+    """LPIPS of each pair (a[i], b[i]), `[B]`, as `lpips` computes it."""
+    found: Tensor = model(a, b)
+    return found.flatten()
+
+
 def test_the_backbone_is_alexnet(backbone: dict[str, Tensor]):
     total = hashlib.sha256()
     for layer in (0, 3, 6, 8, 10):
@@ -53,6 +63,7 @@ def test_reference_distances(model: lpips.LPIPS):
     b = ((3 * x + y * (c + 1)) % 48 / 23.5 - 1)[None]
     assert pair_distances(model, a, b).item() == pytest.approx(0.124593, abs=1e-6)
     assert pair_distances(model, a, -a).item() == pytest.approx(0.111562, abs=1e-6)
+    assert by_the_package(model, a, b).item() == pytest.approx(0.124593, abs=1e-6)
 
 
 def test_loading_draws_nothing_from_the_global_generator(backbone: dict[str, Tensor]):
@@ -65,8 +76,9 @@ def test_loading_draws_nothing_from_the_global_generator(backbone: dict[str, Ten
 def test_embedding_distance_is_lpips(model: lpips.LPIPS, size: int):
     a, b = (F.interpolate(pictures(9, seed), size) for seed in (0, 1))
     distances = squared_distances(embed(model, a), embed(model, b))
-    expected = torch.stack([pair_distances(model, image.expand_as(b), b) for image in a])
+    expected = torch.stack([by_the_package(model, image.expand_as(b), b) for image in a])
     assert (distances - expected).abs().max() < 1e-6
+    assert (pair_distances(model, a, b, at_once=4) - expected.diagonal()).abs().max() < 1e-6
     assert expected.min() > 0.05, "the images are too alike to show anything"
 
 
@@ -77,11 +89,33 @@ def test_embedding_distance_is_lpips_for_vgg(monkeypatch: pytest.MonkeyPatch):
     model = load_lpips(weights.obtain("vgg"), "vgg")
     a, b = pictures(2, 0), pictures(2, 1)
     distances = squared_distances(embed(model, a), embed(model, b)).diagonal()
-    assert (distances - pair_distances(model, a, b)).abs().max() < 1e-6
+    assert (distances - by_the_package(model, a, b)).abs().max() < 1e-6
     queries, reference = to_uint8(a), to_uint8(b)
     found = nearest(Metric(model), queries, reference, 2)
     exact = Metric(model).pair_distances(queries[[0, 0, 1, 1]], reference[found.rows.ravel()])
     assert np.abs(found.distances.ravel() - exact.numpy()).max() < 1e-6
+
+
+EMBED = """
+import hashlib, lpips, torch
+from ddpm.evaluation.perceptual import embed, pooled_features
+torch.manual_seed(0)
+model, images = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval(), torch.rand(40, 3, 48, 48) * 2 - 1
+print(*(hashlib.sha256(made(model, images).numpy().tobytes()).hexdigest() for made in (embed, pooled_features)))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="an x86-64 processor is needed")
+def test_nothing_that_rounds_by_the_maker_of_the_processor_is_in_an_embedding():
+    """MKL, which has other instructions for each maker, has no part in it: so none that it is told to take counts."""
+    commands = [sys.executable, "-W", "ignore", "-c", EMBED]
+    ways = [{"MKL_CBWR": "COMPATIBLE"}, {}]
+    fixed = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    found = {
+        subprocess.run(commands, cwd=REPOSITORY, env=fixed | way, capture_output=True, text=True, check=True).stdout
+        for way in ways
+    }
+    assert len(found) == 1
 
 
 def test_size_of_features(model: lpips.LPIPS):
@@ -99,7 +133,7 @@ def test_stored_images_are_resized_before(model: lpips.LPIPS):
     assert torch.equal(Metric(model).embed(images), embed(model, to_model_range(images)))
     larger = F.interpolate(to_model_range(images), (64, 64), mode="bilinear")
     distances = Metric(model, 64).pair_distances(images, images[::-1])
-    assert (distances - pair_distances(model, larger, larger.flip(0))).abs().max() < 1e-6
+    assert (distances - by_the_package(model, larger, larger.flip(0))).abs().max() < 1e-6
     assert (distances - Metric(model).pair_distances(images, images[::-1])).abs().max() > 1e-3
 
 
