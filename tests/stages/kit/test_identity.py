@@ -5,6 +5,7 @@ import torch
 
 from docs.generate import imports_of
 from stages.kit.identity import PLUMBING, TRAINING, computing, platform_of
+from stages.kit.runtime import PORTABLE
 
 SOURCE = '''
 """Of rates."""
@@ -46,10 +47,15 @@ def test_comments_docstrings_and_messages_compute_nothing(old: str, new: str, sa
     assert (computing(SOURCE.replace(old, new)) == computing(SOURCE)) == same
 
 
-def test_the_processor_counts_where_it_computes() -> None:
+def test_the_processor_counts_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PORTABLE:
+        monkeypatch.delenv(name, raising=False)
     cpu, cuda = (platform_of(torch.device(name)) for name in ("cpu", "cuda"))
     assert set(cpu) == {"torch", "numpy", "device", "threads", "instructions", "maker"}
     assert set(cuda) == {"torch", "numpy", "device"}
+    for name, value in PORTABLE.items():  # then all makers' processors give the same bytes
+        monkeypatch.setenv(name, value)
+    assert platform_of(torch.device("cpu")).keys() == cpu.keys() - {"maker"}
 
 
 def test_the_code_of_a_training_step_is_all_that_training_imports_of_the_library() -> None:
