@@ -32,8 +32,10 @@ def clone_in(folder: Path) -> Clone:
     return Clone.at(folder) if folder.exists() else Clone(folder)
 
 
-def ran(clone: Clone, options: Sequence[str], place: Path, spent: Path) -> dict[str, Any]:
-    """Run the pipeline up to `rank` with these OPTIONS, as `dvc exp run -S` takes them, and keep what it made in PLACE.
+def ran(clone: Clone, options: Sequence[str], place: Path, spent: Path, last: str = "rank") -> dict[str, Any]:
+    """Run the pipeline with these OPTIONS, as `dvc exp run -S` takes them, and keep what it made in PLACE.
+
+    It ends with the stage `rank`, or with `sample` where that is the LAST one to run.
 
     Returns:
         Minutes of training, of which the file SPENT keeps account, and what `told` has.
@@ -41,11 +43,11 @@ def ran(clone: Clone, options: Sequence[str], place: Path, spent: Path) -> dict[
     clone.git("checkout", "-q", "params.yaml")
     call(clone, "exp", "run", "extract", *[part for each in options for part in ("-S", each)])
     minutes = sum(minutes_of(clone, stage, spent) for stage in WEIGHTS)
-    call(clone, "repro", "rank")
+    call(clone, "repro", last)
     trained = [stage for stage in WEIGHTS if weights_in(clone, stage)]
     for kept in ("samples", *(WEIGHTS[stage] for stage in trained)):
         shutil.copytree(clone.folder / "data" / kept, place / kept, dirs_exist_ok=True)
-    return {"minutes": round(minutes, 1), **told(clone.folder, trained)}
+    return {"minutes": round(minutes, 1), **told(clone.folder, trained, ranked=last == "rank")}
 
 
 def call(clone: Clone, *arguments: str) -> None:
@@ -83,18 +85,20 @@ def minutes_of(clone: Clone, stage: str, file: Path) -> float:
     return minutes
 
 
-def told(folder: Path, trained: Sequence[str]) -> dict[str, Any]:
-    """What the run in a clone says of itself, in which these stages have trained."""
+def told(folder: Path, trained: Sequence[str], *, ranked: bool) -> dict[str, Any]:
+    """What the run in a clone says of itself, in which these stages have trained, and whose samples may be `ranked`."""
     params = YAML(typ="safe").load(folder / "params.yaml")
     model = params["models"][params["model"]]
-    details = {name: json.loads((folder / f"reports/details/{name}.json").read_text()) for name in (*trained, "rank")}
+    stages = [*trained, "rank"] if ranked else trained
+    details = {name: json.loads((folder / f"reports/details/{name}.json").read_text()) for name in stages}
     recipes = {stage: (model["autoencoder"] if stage == "autoencode" else model)["recipe"] for stage in trained}
-    return {
+    found = {
         "images": sum(details[stage]["steps"] * recipe["batch_images"] for stage, recipe in recipes.items()),
         "parameters": sum(details[stage]["parameters"] for stage in trained if stage != "tune"),
-        "place": details["rank"]["percentile"]["mean"],
-        "copies": details["rank"]["copies"]["samples"],
     }
+    if ranked:
+        found |= {"place": details["rank"]["percentile"]["mean"], "copies": details["rank"]["copies"]["samples"]}
+    return found
 
 
 def samples_of(place: Path) -> np.ndarray:

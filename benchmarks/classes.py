@@ -35,7 +35,8 @@ from ddpm.images import tile_grid
 from stages.shared.files.formats import write_json, write_png
 from stages.shared.files.images import read_index
 
-SYSTEMS, FILE, CACHE = ROOT / "benchmarks/classes.yaml", ROOT / "benchmarks/classes.json", ROOT / ".cache/classes"
+SYSTEMS, CACHE = ROOT / "benchmarks/classes.yaml", ROOT / ".cache/classes"
+FILE = ROOT / "benchmarks/results/classes.json"
 CLASSES = ("church", "tower", "bridge")
 REFERENCE = "church"
 OF_EACH = 1000

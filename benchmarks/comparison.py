@@ -9,7 +9,7 @@ with the seed of training replaced. What that has made, it need not make again, 
 on where it was; remove the folder when the code has changed. Samples of one number come from the same noise in all
 systems that have a sampler. ΔKID is the KID of a system less that of `ancestral_1000` with the same seed, once that has
 been run. Minutes are those of `dvc repro` of the stages that train, so of a machine that does nothing else meanwhile.
-All is kept in `benchmarks/comparison.json`.
+All is kept in `benchmarks/results/comparison.json`.
 
 Timing: from noise to pixels, without the start of a process; several times round, so that a busy moment falls on all.
 1,000 ancestral steps take their turn in the first round alone.
@@ -32,7 +32,8 @@ from ddpm.evaluation.metrics import kid, kid_difference
 from ddpm.images import tile_grid
 from stages.shared.files.formats import write_json, write_png
 
-SYSTEMS, FILE, CACHE = ROOT / "benchmarks/systems.yaml", ROOT / "benchmarks/comparison.json", ROOT / ".cache/comparison"
+SYSTEMS, CACHE = ROOT / "benchmarks/systems.yaml", ROOT / ".cache/comparison"
+FILE = ROOT / "benchmarks/results/comparison.json"
 REFERENCE = "ancestral_1000"
 
 

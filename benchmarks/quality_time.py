@@ -1,7 +1,7 @@
 """Quality against time: samplers and numbers of steps with the model of the last run.
 
-Run `python -m benchmarks.quality_time` after `dvc repro`. It writes `benchmarks/quality_time.json`, which the page
-shows, and prints the same as a table. `--only quality` and `--only timing` do half of it each, the second for the rows
+Run `python -m benchmarks.quality_time` after `dvc repro`. It writes `benchmarks/results/quality_time.json`, which the
+page shows, and prints the same as a table. `--only quality` and `--only timing` do half of it each, the second for the rows
 that the first has written, because times want the machine for themselves and KID doesn't. Images that are drawn stay
 in `.cache/quality_time`, so that an interrupted run continues; remove the folder when done.
 
@@ -48,7 +48,7 @@ from stages.sample.draw import Drawing, draw_chunks, prepare
 from stages.shared.files.formats import read_safetensors, write_json
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "benchmarks/quality_time.json"
+FILE = ROOT / "benchmarks/results/quality_time.json"
 SEED = 1
 TIMED = 64
 """Images that are timed, as many as the report drew."""

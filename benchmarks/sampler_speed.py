@@ -10,7 +10,8 @@ the rows that say so an autocast is put around them from outside.
 A row draws 64 images, and what it took is divided by its evaluations. Peers and ours take equally many: 30 steps of
 their chain of 1,000, each of which costs the same, and 20 steps of DDIM and of DPM-Solver++. All rows take turns; the
 first round, in which kernels are chosen and the network is compiled, isn't counted. At the end zoubohao's 1,000 steps
-run once as a whole, and beside them the pick of `benchmarks/quality_time.json`; both with the KID of their 64 images.
+run once as a whole, and beside them the pick of `benchmarks/results/quality_time.json`; both with the KID of their 64
+images.
 """
 
 import argparse

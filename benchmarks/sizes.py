@@ -34,8 +34,8 @@ from ddpm.pictures.resizing import Preprocessing, resize
 from stages.kit.params import read_params
 from stages.shared.files.formats import write_json, write_npy, write_png
 
-SYSTEMS, FILE, CACHE = ROOT / "benchmarks/sizes.yaml", ROOT / "benchmarks/sizes.json", ROOT / ".cache/sizes"
-COMMON = ("runtime.threads=1", "runtime.portable=false", "sample.count=1000")
+SYSTEMS, FILE, CACHE = ROOT / "benchmarks/sizes.yaml", ROOT / "benchmarks/results/sizes.json", ROOT / ".cache/sizes"
+COMMON = ("runtime.threads=1", "runtime.portable=false", "sample.count=500")
 SIZE = 48
 """Pixels at which images of all sizes are compared."""
 
@@ -83,7 +83,7 @@ def draw(name: str, options: Sequence[str], seed: int) -> None:
     if (place / "told.json").exists():
         return
     changes = [*COMMON, *options, f"seed={seed}"]
-    found = {**ran(clone, changes, place, CACHE / f"minutes_{seed}.json"), "autoencoder": None}
+    found = {**ran(clone, changes, place, CACHE / f"minutes_{seed}.json", last="sample"), "autoencoder": None}
     if (place / "latents").exists():
         call(clone, "repro", "evaluate")
         details = json.loads((clone.folder / "reports/details/evaluate.json").read_text())
@@ -140,7 +140,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     numbers = ("KID", "ΔKID", "precision", "recall")
     heads = ["seed", "minutes", "images seen", "parameters", "images/s"]
     heads += [*(f"at its size: {each}" for each in numbers), *(f"at 48 px: {each}" for each in numbers)]
-    lines = [f"| system | {' | '.join(heads)} | floor: KID | PSNR | copies |", f"|---|{'---:|' * (len(heads) + 3)}"]
+    lines = [f"| system | {' | '.join(heads)} | floor: KID | PSNR |", f"|---|{'---:|' * (len(heads) + 2)}"]
     for row in rows:
         rate = f"{64 / row['seconds']['median']:.1f}" if row["seconds"] else ""
         cells = [row["says"], str(row["seed"]), f"{row['minutes']:.1f}", f"{row['images']:,}", f"{row['parameters']:,}"]
@@ -150,7 +150,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             cells += [f"{row[of][each]['value']:.2f}" for each in ("precision", "recall")]
         floor = row["autoencoder"]
         cells += [shown(floor["kid"]["decoded"]), f"{floor['psnr']['value']:.1f}"] if floor else ["", ""]
-        cells += [f"{row['copies']['value']:.0%}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -185,14 +185,13 @@ def systems() -> str:
     heads = ["system", "seed", "images seen", "evaluations", "seconds for 64", "KID", "precision", "recall"]
     lines = [f"| {' | '.join(heads)} | command |", f"|---|{'---:|' * (len(heads) - 1)}---|"]
     compared, classes = (
-        json.loads((ROOT / f"benchmarks/{name}.json").read_text()) for name in ("comparison", "classes")
+        json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()) for name in ("comparison", "classes")
     )
     for row in compared["rows"]:
         seconds = f"{row['seconds']['median']:.2f}" if row["seconds"] else ""
         quality = f"{estimated(row['kid'])} | {row['precision_alexnet']:.2f} | {row['recall_alexnet']:.2f}"
-        command = " -S ".join(["dvc exp run", *row["options"], f"seed={row['seed']}"])
         images = f"{row['images']:,} | {row['evaluations']:,} | {seconds}"
-        lines.append(f"| {row['says']} | {row['seed']} | {images} | {quality} | `{command}` |")
+        lines.append(f"| {row['says']} | {row['seed']} | {images} | {quality} | `{command_of(row)}` |")
     for row in classes["rows"]:
         if "church" in row["classes"] and "images" in row:
             church = row["classes"]["church"]
@@ -201,6 +200,26 @@ def systems() -> str:
             numbers = f"{row['images']:,} | | | {estimated(church['kid'])} | {quality}"
             lines.append(f"| {row['says']} | {row['seed']} | {numbers} | `{command}` |")
     return "\n".join(lines)
+
+
+def sizes() -> str:
+    """A table of what was trained at several sizes, by pixels and by latents."""
+    heads = ["seed", "minutes", "images seen", "images a second", "KID", "precision", "recall", "KID at its own size"]
+    lines = [f"| system | {' | '.join(heads)} | floor | command |", f"|---|{'---:|' * (len(heads) + 1)}---|"]
+    for row in json.loads((ROOT / "benchmarks/results/sizes.json").read_text())["rows"]:
+        small, seconds, floor = row["small"], row["seconds"], row["autoencoder"]
+        cells = [row["says"], str(row["seed"]), f"{row['minutes']:.0f}", f"{row['images']:,}"]
+        cells += [f"{64 / seconds['median']:.1f}" if seconds else "", estimated(small["kid"])]
+        cells += [f"{small[number]['value']:.2f}" for number in ("precision", "recall")]
+        cells += [estimated(row["own"]["kid"]), f"{floor['kid']['decoded']['value']:.3f}" if floor else ""]
+        cells += [f"`{command_of(row)}`"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def command_of(row: Mapping[str, Any]) -> str:
+    """What runs a system again."""
+    return " -S ".join(["dvc exp run", *row["options"], f"seed={row['seed']}"])
 
 
 def estimated(estimate: Mapping[str, float]) -> str:
@@ -222,7 +241,7 @@ def generated() -> dict[Path, str]:
     """The content of each page that is made of the code or of benchmarks, wholly or in part."""
     parts = {
         "architecture.md": {"stages": stages(), "ddpm": graph("ddpm"), "uses": uses()},
-        "systems.md": {"systems": systems()},
+        "systems.md": {"systems": systems(), "sizes": sizes()},
     }
     made = {ROOT / "docs" / name: filled(ROOT / "docs" / name, each) for name, each in parts.items()}
     return {ROOT / "docs" / "parameters.md": parameters(), **made}

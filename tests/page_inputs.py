@@ -185,6 +185,43 @@ CLASSES = {
 }
 
 
+def of_size(system, size, seconds, **values):
+    """A row of the benchmark on sizes."""
+    numbers = {"kid": estimate(0.2, 500), "precision": estimate(0.4, 500), "recall": estimate(0.5, 500)}
+    row = {
+        "system": system,
+        "says": system,
+        "seed": 0,
+        "size": size,
+        "minutes": 20.4,
+        "images": 12000,
+        "parameters": 1300000,
+    }
+    row |= {"own": {**numbers, "kid_difference": None}, "small": {**numbers, "kid_difference": None}}
+    row |= {"seconds": {"median": seconds, "lowest": seconds, "highest": seconds, "n": 3}, "autoencoder": None}
+    return {**row, **values}
+
+
+LATENT = {"kid": estimate(0.1, 500), "precision": estimate(0.4, 500), "recall": estimate(0.5, 500)}
+SIZES = {
+    "rows": [
+        of_size("tiny", 48, 4.0),
+        of_size("tiny_128", 128, 32.0),
+        of_size(
+            "latent_128",
+            128,
+            4.0,
+            own={**LATENT, "kid_difference": estimate(-0.1, 500)},
+            small={**LATENT, "kid_difference": estimate(-0.2, 500)},
+            autoencoder={
+                "kid": {"decoded": estimate(0.03, 250), "real": estimate(0.0, 250)},
+                "psnr": estimate(27.0, 500),
+            },
+        ),
+    ],
+}
+
+
 def noise(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 8, 8, 3), dtype=np.uint8)
 
@@ -223,7 +260,12 @@ def build_page(folder, details=None, **benchmarks):
     (folder / "loss.csv").write_text("epoch,step,loss,learning_rate\n5,1250,0.2,0.001\n10,2500,0.1,0.0001\n")
     (folder / "tune_loss.csv").write_text("epoch,step,loss,learning_rate\n4,2000,0.05,0.0001\n8,4000,0.03,0\n")
     (folder / "tuned").mkdir(exist_ok=True)
-    for name, made_up in {"quality_time": QUALITY, "comparison": COMPARISON, "classes": CLASSES}.items():
+    for name, made_up in {
+        "quality_time": QUALITY,
+        "comparison": COMPARISON,
+        "classes": CLASSES,
+        "sizes": SIZES,
+    }.items():
         (folder / f"{name}.json").write_text(json.dumps({**made_up, **benchmarks.get(name, {})}))
     for name in ("model", "latents"):
         (folder / name).mkdir(exist_ok=True)

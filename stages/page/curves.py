@@ -110,7 +110,7 @@ def comparison_figure(rows: Rows) -> Figure:
     axes.set_ylim(min(0, *(row["kid"]["low"] for row in rows)), 2 * max(row["kid"]["high"] for row in rows))
     axes.margins(x=0.1)
     axes.grid(axis="y", **GRID)
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

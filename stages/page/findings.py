@@ -1,6 +1,6 @@
 """What the page says of its numbers: each condition of a sentence has a name here, and the templates ask for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 CHANNELS = ("red", "green", "blue")
@@ -23,7 +23,8 @@ def findings(
         **of_evaluation(details["evaluate"]),
         **of_benchmark(benchmarks["quality_time"], run),
         **of_comparison(benchmarks["comparison"]),
-        "of_classes": of_classes(benchmarks["classes"]),
+        "of_classes": by_system(benchmarks["classes"]["rows"]),
+        **of_sizes(benchmarks["sizes"]["rows"]),
     }
 
 
@@ -114,12 +115,22 @@ def of_comparison(comparison: Mapping[str, Any]) -> dict[str, Any]:
     return {"timed": timed, "slow": slow, "times_the_gan": times}
 
 
-def of_classes(classes: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+def by_system(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The rows of each system, one a seed."""
     systems: dict[str, list[Mapping[str, Any]]] = {}
-    for row in classes["rows"]:
+    for row in rows:
         systems.setdefault(row["system"], []).append(row)
     return systems
+
+
+def of_sizes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rows of each system, and how many times as many images a second latents of 128 px draw as pixels."""
+    seconds = {row["system"]: row["seconds"]["median"] for row in rows if row["seconds"]}
+    both = {"tiny_128", "latent_128"} <= seconds.keys()
+    return {
+        "of_sizes": by_system(rows),
+        "times_as_many": seconds["tiny_128"] / seconds["latent_128"] if both else None,
+    }
 
 
 def _place(value: float, among: Mapping[str, Any]) -> str:

@@ -35,11 +35,11 @@ SECTIONS = (
     (6, "Evaluation"),
     (7, "Quality and time"),
     (8, "Few evaluations, and a GAN"),
-    (9, "Several classes in one network"),
+    (9, "Several classes, larger images"),
     (10, "Do it again"),
 )
 """Of the page; sections 1 and 3 to 5 have the numbers of the report's figures."""
-BENCHMARKS = ("quality_time", "comparison", "classes")
+BENCHMARKS = ("quality_time", "comparison", "classes", "sizes")
 """Those whose tables are shown."""
 
 
@@ -125,7 +125,7 @@ def facts_of(params: Params, told: dict[str, Any], benchmarks: dict[str, Any]) -
         **run,
         "findings": findings(told, run, benchmarks),
         "quality": benchmarks["quality_time"],
-        **{name: benchmarks[name] for name in ("comparison", "classes")},
+        **{name: benchmarks[name] for name in ("comparison", "classes", "sizes")},
         "report_best": REPORT_BEST_SIX,
         "report_parameters": REPORT_PARAMETERS,
         "claims": CLAIMS,

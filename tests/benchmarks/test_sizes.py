@@ -37,8 +37,9 @@ def test_a_run_tells_all_of_its_trainings(tmp_path: Path) -> None:
     (tmp_path / "reports/details").mkdir(parents=True)
     for stage, values in details.items():
         (tmp_path / f"reports/details/{stage}.json").write_text(json.dumps(values))
-    found = told(tmp_path, ["autoencode", "train", "tune"])
+    found = told(tmp_path, ["autoencode", "train", "tune"], ranked=True)
     assert found == {"images": 80 + 1600 + 16, "parameters": 8, "place": 0.5, "copies": {"value": 0.0}}
+    assert "copies" not in told(tmp_path, ["train"], ranked=False)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_row_has_a_cell_for_each_column(floor: dict[str, object] | None) -> No
     estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
     numbers = {"kid": estimate, "kid_difference": None, "precision": estimate, "recall": estimate}
     row = {"says": "latents", "seed": 1, "minutes": 3.0, "images": 5, "parameters": 7, "seconds": {"median": 8.0}}
-    made = table([{**row, "own": numbers, "small": numbers, "autoencoder": floor, "copies": {"value": 0.0}}])
+    made = table([{**row, "own": numbers, "small": numbers, "autoencoder": floor}])
     head, _, line = made.splitlines()
     assert head.count("|") == line.count("|")
     assert "| 8.0 |" in line

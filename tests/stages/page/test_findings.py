@@ -1,7 +1,7 @@
 """What the page finds in the numbers, at and beside each limit."""
 
 import pytest
-from page_inputs import CLASSES, COMPARISON, DETAILS, QUALITY, drawn, estimate
+from page_inputs import CLASSES, COMPARISON, DETAILS, QUALITY, SIZES, drawn, estimate
 
 from stages.page.curves import front
 from stages.page.findings import findings
@@ -23,7 +23,9 @@ def found(changes=(), run=RUN, quality=QUALITY):
     details = DETAILS
     for path, value in dict(changes).items():
         details = changed(details, path, value)
-    return findings(details, run, {"quality_time": quality, "comparison": COMPARISON, "classes": CLASSES})
+    return findings(
+        details, run, {"quality_time": quality, "comparison": COMPARISON, "classes": CLASSES, "sizes": SIZES}
+    )
 
 
 @pytest.mark.parametrize(

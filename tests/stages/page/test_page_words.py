@@ -202,15 +202,24 @@ def test_systems_are_compared_by_time_and_the_report_s_words_on_gans_judged(buil
 def test_classes_are_compared_with_one_alone(build):
     text = (build() / "page.md").read_text()
     less = "\N{MINUS SIGN}"
-    assert f"alone by +0.030 [{less}0.020, 0.080] (seed 0) and +0.040 [{less}0.010, 0.090] (seed 1); without" in text
-    assert "out the churches, by +0.050" in text
-    assert "95.0 % (seed 0) of its samples look" in text
+    assert f"alone by +0.030 [{less}0.020, 0.080] (seed 0) and +0.040 [{less}0.010, 0.090] (seed 1). When" in text
+    assert "out the churches, their KID differs from that of churches alone by +0.050" in text
+    assert "95.0 % (seed 0) of the samples look" in text
     assert (
         "the class of 80.0 % (seed 0) of held-out images; what has learnt from as many training images, of 90.0 %"
         in text
     )
     assert "| church | 0 | 24,000 |" in text
     assert "KID of its churches, less that of a network of churches alone: +0.010" in text
+
+
+def test_sizes_are_compared_at_one(build):
+    text = (build() / "page.md").read_text()
+    less = "\N{MINUS SIGN}"
+    assert "Then the KID of 128 pixels is 0.200 (seed 0)." in text
+    assert f"from that by {less}0.200 [{less}0.250, {less}0.150] (seed 0), and 8.0 times as many images" in text
+    assert f"differs from that of pixels by {less}0.100 [{less}0.150, {less}0.050] (seed 0): there" in text
+    assert "Decoding alone costs a KID of 0.030 (seed 0), that of one half" in text
 
 
 def test_without_times_no_time_is_told(build):
