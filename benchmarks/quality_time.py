@@ -1,9 +1,9 @@
 """Quality against time: samplers and numbers of steps with the model of the last run.
 
 Run `python -m benchmarks.quality_time` after `dvc repro`. It writes `benchmarks/results/quality_time.json`, which the
-page shows, and prints the same as a table. `--only quality` and `--only timing` do half of it each, the second for the rows
-that the first has written, because times want the machine for themselves and KID doesn't. Images that are drawn stay
-in `.cache/quality_time`, so that an interrupted run continues; remove the folder when done.
+page shows, and prints the same as a table. `--only quality` and `--only timing` do half of it each, the second for the
+rows that the first has written, because times want the machine for themselves and KID doesn't. Images that are drawn
+stay in `.cache/quality_time`, so that an interrupted run continues; remove the folder when done.
 
 Quality: each row draws images of the same numbers, so from the same x_T, with another seed than the pipeline's. Written
 are KID to the held-out images; `kid_difference`, which is that less the KID of 1,000 ancestral steps; and LPIPS to what
