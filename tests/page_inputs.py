@@ -205,7 +205,7 @@ def of_size(system, size, seconds, **values):
 LATENT = {"kid": estimate(0.1, 500), "precision": estimate(0.4, 500), "recall": estimate(0.5, 500)}
 SIZES = {
     "rows": [
-        of_size("tiny", 48, 4.0),
+        of_size("tiny_64", 64, 4.0),
         of_size("tiny_128", 128, 32.0),
         of_size(
             "latent_128",

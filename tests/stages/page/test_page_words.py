@@ -216,8 +216,8 @@ def test_classes_are_compared_with_one_alone(build):
 def test_sizes_are_compared_at_one(build):
     text = (build() / "page.md").read_text()
     less = "\N{MINUS SIGN}"
-    assert "Then the KID of 128 pixels is 0.200 (seed 0)." in text
-    assert f"from that by {less}0.200 [{less}0.250, {less}0.150] (seed 0), and 8.0 times as many images" in text
+    assert "Then the KID of 64 pixels is 0.200 (seed 0), of 128 pixels 0.200 (seed 0)." in text
+    assert f"from the latter by {less}0.200 [{less}0.250, {less}0.150] (seed 0), and 8.0 times as many images" in text
     assert f"differs from that of pixels by {less}0.100 [{less}0.150, {less}0.050] (seed 0): there" in text
     assert "Decoding alone costs a KID of 0.030 (seed 0), that of one half" in text
 
