@@ -15,7 +15,7 @@ is the KID of one half of the held-out images, encoded and decoded, to the other
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,8 @@ def main() -> None:
     if unknown := set(arguments.names) - set(systems):
         parser.error(f"{min(unknown)}: not in {SYSTEMS.relative_to(ROOT)}")
     if arguments.timing:
-        kept = {name: place_of(name, arguments.seeds[0]) for name in arguments.names or systems}
-        drawings = {
-            name: drawing_of(place, [*systems[name]["options"], *COMMON])
-            for name, place in kept.items()
-            if place.exists()
-        }
+        kept = kept_of(arguments.names or systems, arguments.seeds[0])
+        drawings = {name: drawing_of(place, [*systems[name]["options"], *COMMON]) for name, place in kept.items()}
         for name, seconds in seconds_of(drawings, repeats=3).items():
             write_json(kept[name] / "seconds.json", seconds)
     elif arguments.table:
@@ -77,18 +73,22 @@ def place_of(name: str, seed: int) -> Path:
     return CACHE / f"{name}_{seed}"
 
 
+def kept_of(names: Iterable[str], seed: int) -> dict[str, Path]:
+    """Where those of the systems are kept that were run with this seed."""
+    return {name: place_of(name, seed) for name in names if (place_of(name, seed) / "told.json").exists()}
+
+
 def draw(name: str, options: Sequence[str], seed: int) -> None:
     """Run a system in the clone of its seed and keep what it has drawn, unless that is there."""
-    place, clone = place_of(name, seed), clone_in(CACHE / f"clone_{seed}")
+    place = place_of(name, seed)
     if (place / "told.json").exists():
         return
-    changes = [*COMMON, *options, f"seed={seed}"]
+    clone, changes = clone_in(CACHE / f"clone_{seed}"), [*COMMON, *options, f"seed={seed}"]
     found = {**ran(clone, changes, place, CACHE / f"minutes_{seed}.json", last="sample"), "autoencoder": None}
     if (place / "latents").exists():
         call(clone, "repro", "evaluate")
         details = json.loads((clone.folder / "reports/details/evaluate.json").read_text())
         found["autoencoder"] = details["autoencoder"]
-    found["evaluations"] = drawing_of(place, changes).evaluations
     write_npy(place / "held_out.npy", np.load(clone.folder / "data/images/val.npy"))
     write_png(ROOT / f"benchmarks/grids/sizes_{name}_{seed}.png", tile_grid(samples_of(place)[:32], columns=8))
     write_json(place / "told.json", found)
@@ -97,7 +97,7 @@ def draw(name: str, options: Sequence[str], seed: int) -> None:
 def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
     """A row for each system that was run with this seed."""
     features = alexnet()
-    kept = {name: place_of(name, seed) for name in systems if (place_of(name, seed) / "told.json").exists()}
+    kept = kept_of(systems, seed)
     images = {name: (samples_of(place), np.load(place / "held_out.npy")) for name, place in kept.items()}
     # By name: features of samples and of held-out images, as they are and at 48 px.
     own = {name: [features(each) for each in pair] for name, pair in images.items()}
