@@ -5,21 +5,23 @@ training images as LSUN's church_outdoor has (once; they are kept in `.cache/ben
 `sample`, `rank` and `evaluate` as `dvc repro --single-item` does. The other stages are left out: their work doesn't
 grow with these numbers, and `benchmarks.kills` kills `train`.
 
-Each stage runs undisturbed first, then once more from nothing, with SIGKILL at random moments: to its process, or in
-half of the cases to DVC too. The same command starts it again. Then its outputs are compared by sha256. As they are the
-same, the next stage has the same inputs in both runs: both chains are compared whole.
+Each stage runs undisturbed first. Those of `--killed` run once more from nothing, with SIGKILL at random moments: to
+the stage's process, or in half of the cases to DVC too. The same command starts it again. Then its outputs are compared
+by sha256. As they are the same, the next stage has the same inputs in both runs: both chains are compared whole.
 
 Memory is the most that the processes of a stage had resident (the kernel's VmHWM, workers included), and that without
 the pages of mapped files, seen every 0.1 s, which the system can take back.
 """
 
 import argparse
+import itertools
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +114,11 @@ def memory(pid: int) -> tuple[int, int]:
 
 
 def soaked(clone: Clone, stage: str, kills: int, draw: random.Random) -> tuple[list[str], bool]:
-    """The stage's row of the table, and whether both runs wrote the same."""
+    """The stage's row of the table, and whether both runs wrote the same; without kills it runs once alone."""
     whole, _ = watched(clone, stage, None)
+    sizes = [f"{size / 1e6:,.0f}" for size in (whole.resident, whole.own)]
+    if not kills:
+        return [stage, f"{whole.seconds:,.0f}", *sizes, "", "", ""], True
     expected = digests_of(clone, outputs(clone, stage))
     for path in expected:
         (clone.folder / path).unlink()
@@ -127,7 +132,6 @@ def soaked(clone: Clone, stage: str, kills: int, draw: random.Random) -> tuple[l
         if not killed:
             break
     same = digests_of(clone, outputs(clone, stage)) == expected
-    sizes = (f"{size / 1e6:,.0f}" for size in (whole.resident, whole.own))
     return [stage, f"{whole.seconds:,.0f}", *sizes, str(hits), f"{seconds:,.0f}", "yes" if same else "NO"], same
 
 
@@ -139,6 +143,7 @@ def main() -> None:
     parser.add_argument("--ranked", type=int, default=50_000, help="of the samples (%(default)s)")
     parser.add_argument("--steps", type=int, help="of the sampler, as sample.steps (the model's own)")
     parser.add_argument("--kills", type=int, default=10, help="of all stages together (%(default)s)")
+    parser.add_argument("--killed", nargs="+", choices=STAGES, default=STAGES, help="stages (all)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="runtime.threads; 1 where others work (%(default)s)")
     options = parser.parse_args()
@@ -151,8 +156,9 @@ def main() -> None:
             clone = prepared(folder, options)
             for line in (HEAD, ("---", *["---:"] * (len(HEAD) - 1))):
                 print(f"| {' | '.join(line)} |", flush=True)
-            for index, stage in enumerate(STAGES):
-                row, same = soaked(clone, stage, len(range(index, options.kills, len(STAGES))), draw)
+            kills = Counter(itertools.islice(itertools.cycle(options.killed), options.kills))
+            for stage in STAGES:
+                row, same = soaked(clone, stage, kills[stage], draw)
                 print(f"| {' | '.join(row)} |", flush=True)
                 differing += [] if same else [stage]
         finally:

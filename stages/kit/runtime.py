@@ -17,6 +17,8 @@ PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBL
 """What torch, oneDNN and OpenBLAS read when they are loaded. With AVX2 alone, x86-64 processors round alike."""
 PORTABLE_INTEL = {**PORTABLE, "MKL_CBWR": "AVX2,STRICT"}
 """The same with what MKL reads: on Intel's processors it then rounds as it does anyway on those of AMD."""
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy would multiply with all cores, whatever `threads` says; where another program has one, each product waits."""
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -74,11 +76,12 @@ def is_portable() -> bool:
 
 
 def set_arithmetic(runtime: RuntimeConfig) -> None:
-    """Prepare the environment for libraries that are not loaded yet; without `portable`, leave it as it is.
+    """Prepare the environment for libraries that are not loaded yet.
 
     Raises:
         StageError: as `portable_variables`.
     """
+    os.environ.update(ONE_BLAS_THREAD)
     if runtime.portable and platform.machine().lower() in ("x86_64", "amd64"):
         maker = cpuinfo("vendor_id") or platform.processor()
         os.environ.update(portable_variables(cpuinfo("flags").split(), maker))

@@ -27,6 +27,13 @@ import torch
 from ddpm.devices.precision import autocast_dtype
 print(torch.backends.cpu.get_cpu_capability(), autocast_dtype("auto", torch.device("cpu")))
 """
+THREADS = """
+from stages.kit.runtime import RuntimeConfig, set_arithmetic
+set_arithmetic(RuntimeConfig(**{values}))
+import numpy, psutil
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
+print(psutil.Process().num_threads())
+"""
 PRODUCTS = """
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 set_arithmetic(RuntimeConfig(**{values}))
@@ -87,6 +94,14 @@ def test_torch_computes_as_the_parameter_says(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert printed(SHOW, portable=True) == "AVX2 torch.float32"
     assert printed(SHOW, portable=False).startswith("AVX512") == ("avx512f" in cpuinfo("flags").split())
+
+
+@pytest.mark.parametrize("portable", [True, False])
+def test_numpy_takes_one_core(portable, monkeypatch):
+    """Where others work, products of many threads wait for each other: `rank` took seven times as long."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert printed(THREADS, portable=portable) == "1"
 
 
 @pytest.mark.skipif(cpuinfo("vendor_id") != "GenuineIntel", reason="one of Intel's processors is needed")
