@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from ddpm.autoencoder.network import AutoencoderConfig
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.diffusion.unet import UNetConfig
@@ -41,13 +42,13 @@ SCHEDULER = {"trained_betas": None, "rescale_betas_zero_snr": False, "thresholdi
 """What our schedule and samplers are, in the arguments of a scheduler; they know no other."""
 
 
-def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, Any]:
-    """The arguments of the `UNet2DModel` that takes our weights as they are.
+def unet_arguments(network: UNetConfig, size: int, classes: int, channels: int = 3) -> dict[str, Any]:
+    """The arguments of the `UNet2DModel` that takes our weights as they are, for images or latents of `channels`.
 
-    It sees what ours sees behind its first step: images of `size` / patch pixels and 3 patch^2 channels.
+    It sees what ours sees behind its first step: `size` / patch positions each way, and `channels` patch^2 numbers.
     """
     attended = network.attended(size)
-    channels = 3 * network.patch**2
+    channels *= network.patch**2
     return {
         **FIXED,
         **CONVENTIONS[network.conventions],
@@ -62,6 +63,27 @@ def unet_arguments(network: UNetConfig, size: int, classes: int) -> dict[str, An
         "norm_num_groups": network.groups,
         "attention_head_dim": network.head_channels,
         "num_class_embeds": classes + 1 if network.conditional else None,
+    }
+
+
+def autoencoder_arguments(network: AutoencoderConfig, size: int) -> dict[str, Any]:
+    """The arguments of the `AutoencoderKL` that takes our weights, as `unet_arguments`.
+
+    Ours has no 1 x 1 convolutions around the latents; in theirs these can normalise each channel.
+    """
+    channels, levels = 3 * network.patch**2, len(network.multipliers)
+    return {
+        "sample_size": size // network.patch,
+        "in_channels": channels,
+        "out_channels": channels,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "block_out_channels": [network.channels * multiplier for multiplier in network.multipliers],
+        "layers_per_block": network.blocks,
+        "latent_channels": network.latent_channels,
+        "norm_num_groups": network.groups,
+        "mid_block_add_attention": False,
+        "scaling_factor": 1.0,
     }
 
 

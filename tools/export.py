@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpm.autoencoder.network import Codec
 from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig
 from ddpm.diffusion.unet import UNet
@@ -21,12 +22,13 @@ from stages.kit.errors import StageError
 from stages.kit.files import digest, write_text
 from stages.kit.params import read_params
 from stages.shared.files.formats import read_safetensors, write_safetensors
-from stages.shared.models.diffusion import Model, ModelSampling, load_model, settings_of, weights_file
-from tools.diffusers_names import scheduler_arguments, unet_arguments
+from stages.shared.files.latents import latents_in
+from stages.shared.models.diffusion import Model, ModelSampling, load_model, weights_file
+from tools.diffusers_names import autoencoder_arguments, scheduler_arguments, unet_arguments
 
 try:
     import onnxruntime
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers import AutoencoderKL, DDIMScheduler, DDPMPipeline, DDPMScheduler, LDMPipeline, UNet2DModel
 except ImportError as error:
     MISSING: str | None = str(error)
 else:
@@ -45,33 +47,40 @@ def main(
     *,
     changes: Annotated[Mapping[str, Any], ModelSampling, "models.NAME.sampling"],
     metrics: Path | None = None,
+    latents: Path | None = None,
 ) -> str:
     """Write WEIGHTS, the folder that `train` writes or a file of it, to FOLDER.
 
     That is what `diffusers.DDPMPipeline.from_pretrained(FOLDER)` reads, `model.safetensors`, `network.onnx`, and a
     model card, README.md. METRICS of a run with these weights, as reports/details/evaluate.json has them, go into it.
     How the model is sampled from goes into `model.safetensors` and, as far as it has words for it, into the scheduler.
+
+    A model of latents needs the folder LATENTS, which has its autoencoder. It is `diffusers.LDMPipeline` that reads it,
+    and `autoencoder.safetensors` and `decoder.onnx` come with it.
     """
     if MISSING:
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
     if folder.exists():
         raise StageError(f"{folder} exists; name another folder, or remove it")
     params = read_params()
-    if "latents" in settings_of(weights_file(weights, params, changes)):
-        raise StageError(f"{weights}: a model of latents, which DDPMPipeline doesn't decode, is not exported")
-    model = load_model(weights, params, torch.device("cpu"), "float32", changes)
+    model = load_model(weights, params, torch.device("cpu"), "float32", changes, latents)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         file = weights_file(weights, params, changes)
         tensors, settings = read_safetensors(file)
         pipeline_of(model, parse(DiffusionConfig, settings["diffusion"], str(file))).save_pretrained(part)
-        write_onnx(model, part / "network.onnx")
+        network = model.network.to(memory_format=torch.contiguous_format)
+        write_onnx(network, inputs_of(network, model.shape), part / "network.onnx")
+        if model.codec and latents:
+            write_onnx(Decoder(model.codec).eval(), {"latents": torch.randn(2, *model.shape)}, part / "decoder.onnx")
+            shutil.copy(latents_in(latents).autoencoder, part)
         settings["sampling"] = {**asdict(model.own), "ema_decay": settings.get("ema_decay", model.own.ema_decay)}
         write_safetensors(part / "model.safetensors", tensors, settings)
         for written in part.rglob("*.safetensors"):
             shutil.copymode(part / "model_index.json", written)  # safetensors lets nobody else read it
-        write_text(part / "README.md", card(file, settings, metrics))
+        patch = (model.codec.autoencoder if model.codec else model.network).config.patch
+        write_text(part / "README.md", card(file, settings, metrics, patch))
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -81,23 +90,50 @@ def main(
 def pipeline_of(model: Model, diffusion: DiffusionConfig) -> Any:
     """Network and schedule of `model` in diffusers, to be sampled with the clipping and variance that are its own."""
     network = model.network
-    size, classes = model.shape[1], len(model.classes)
-    theirs: Any = UNet2DModel(**unet_arguments(network.config, size, classes))
+    channels, side, _ = model.shape
+    theirs: Any = UNet2DModel(**unet_arguments(network.config, side, len(model.classes), channels))
     theirs.load_state_dict(network.state_dict())
     arguments = scheduler_arguments(diffusion, model.denoiser.target, model.own)
     if model.schedule.log_snr_shift:
         arguments["trained_betas"] = model.schedule.beta.tolist()
-    return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))
+    if model.codec is None:
+        return DDPMPipeline(theirs.eval(), DDPMScheduler(**arguments))
+    del arguments["variance_type"]  # DDIM's is always the small one
+    return LDMPipeline(autoencoder_of(model.codec, model.size), theirs.eval(), DDIMScheduler(**arguments))
 
 
-def write_onnx(model: Model, path: Path) -> None:
-    """Write the network for any number of images, and compare it with torch on two.
+def autoencoder_of(codec: Codec, size: int) -> Any:
+    """`codec` as diffusers' autoencoder, whose latents are normalised by its two 1 x 1 convolutions."""
+    autoencoder, mean, scale = codec.autoencoder, codec.mean.flatten(), codec.scale.flatten()
+    theirs: Any = AutoencoderKL(**autoencoder_arguments(autoencoder.config, size))
+    normalised = {
+        "quant_conv.weight": torch.cat([1 / scale, torch.ones_like(scale)]).diag()[:, :, None, None],
+        "quant_conv.bias": torch.cat([-mean / scale, -2 * scale.log()]),
+        "post_quant_conv.weight": scale.diag()[:, :, None, None],
+        "post_quant_conv.bias": mean,
+    }
+    theirs.load_state_dict({**autoencoder.state_dict(), **normalised})
+    return theirs.eval()
+
+
+class Decoder(nn.Module):
+    """Latents `[B, C, h, w]`, as the denoiser draws them, to images `[B, 3, H, W]`."""
+
+    def __init__(self, codec: Codec):
+        super().__init__()
+        self.autoencoder, self.codec = codec.autoencoder, codec
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """As `Codec.decode`."""
+        return self.codec.decode(latents)
+
+
+def write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
+    """Write the network for any number of images, and compare it with torch on these.
 
     Raises:
         StageError: ONNX Runtime gives something else.
     """
-    network = model.network.to(memory_format=torch.contiguous_format)
-    inputs = inputs_of(network, model.shape)
     batch = torch.export.Dim("batch")
     torch.onnx.export(
         network,
@@ -125,8 +161,11 @@ def inputs_of(network: UNet, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     return inputs | ({"label": torch.tensor([0, 1])} if network.config.conditional else {})
 
 
-def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None) -> str:
-    """The model card. It names a run only where dvc.lock has recorded these weights, and says so of the metrics."""
+def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None, patch: int) -> str:
+    """The model card. It names a run only where dvc.lock has recorded these weights, and says so of the metrics.
+
+    The pipeline gives images as blocks of `patch` x `patch` pixels.
+    """
     numbers: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
     lock = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
     ours = folder_digest(weights.parent) in lock
@@ -139,6 +178,7 @@ def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None) -> st
     )
     return environment.get_template(CARD.name).render(
         **settings,
+        patch=patch,
         digest=digest(weights),
         metrics=numbers,
         measured=bool(ours and metrics and md5(metrics.read_bytes()) in lock),

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from ddpm.autoencoder.network import LATENT_STD, Autoencoder, AutoencoderConfig, Codec, Posterior, channel_statistics
 from ddpm.config import ConfigError, parse
 from ddpm.images import to_model_range, to_uint8
+from tools.diffusers_names import autoencoder_arguments
 
 SMALL = {"channels": 16, "multipliers": [1, 2, 2], "blocks": 1, "patch": 1, "groups": 4, "latent_channels": 4}
 
@@ -22,21 +23,7 @@ def autoencoder(**changes: object) -> Autoencoder:
 
 
 def theirs_of(ours: Autoencoder) -> AutoencoderKL:
-    config, levels = ours.config, len(ours.config.multipliers)
-    pixels = 3 * config.patch**2
-    theirs = AutoencoderKL(
-        in_channels=pixels,
-        out_channels=pixels,
-        down_block_types=["DownEncoderBlock2D"] * levels,
-        up_block_types=["UpDecoderBlock2D"] * levels,
-        block_out_channels=[config.channels * multiplier for multiplier in config.multipliers],
-        layers_per_block=config.blocks,
-        latent_channels=config.latent_channels,
-        norm_num_groups=config.groups,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    theirs = AutoencoderKL(**autoencoder_arguments(ours.config, 16), use_quant_conv=False, use_post_quant_conv=False)
     theirs.load_state_dict(ours.state_dict())  # strict: the same names and shapes
     return theirs
 
