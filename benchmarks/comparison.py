@@ -17,7 +17,7 @@ Timing: from noise to pixels, without the start of a process; several times roun
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -66,7 +66,7 @@ def main() -> None:
         if arguments.only != "quality":
             found = timing(found, chosen, arguments.seeds[0], arguments.repeats)
             write_json(FILE, found)
-    print(table(found))
+    print(table(found["rows"]))
 
 
 def replaced(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def timing(found: dict[str, Any], systems: Mapping[str, Mapping[str, Any]], seed
     return {**found, "machine": machine(torch.device("cpu")), "torch": torch.__version__, "rows": rows}
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """All rows as Markdown."""
     lines = [
         f"| system | seed | minutes | images seen | parameters | evaluations | seconds for {TIMED} | KID | ΔKID |"
@@ -126,7 +126,7 @@ def table(found: Mapping[str, Any]) -> str:
         + " KID, efficientnet | factors covered | place | copies |",
         "|---|" + "---:|" * (12 + len(FEATURES) * 2),
     ]
-    for row in found["rows"]:
+    for row in rows:
         seconds = f"{row['seconds']['median']:.2f}" if row["seconds"] else ""
         counts = f"{row['images']:,} | {row['parameters']:,} | {row['evaluations']:,}"
         quality = [f"{row[f'{number}_{name}']:.2f}" for name in FEATURES for number in ("precision", "recall")]

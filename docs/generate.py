@@ -1,4 +1,4 @@
-"""Writes what docs/ has of the code and of benchmarks, `python -m docs.generate`: parameters.md, and parts of others.
+"""Writes what pages have of the code and of benchmarks, `python -m docs.generate`: parameters.md, and parts of others.
 
 Run it from the root of the repository.
 """
@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from benchmarks import classes, comparison
+from benchmarks import sizes as larger
 from stages.fetch.stage import KINDS
 from stages.kit.params import ModelEntry, Top, read_params
 from tools.check import AUTOENCODER, MODEL, SECTIONS
@@ -184,15 +186,12 @@ def systems() -> str:
     """A table of all systems that benchmarks have compared, as far as they draw churches."""
     heads = ["system", "seed", "images seen", "evaluations", "seconds for 64", "KID", "precision", "recall"]
     lines = [f"| {' | '.join(heads)} | command |", f"|---|{'---:|' * (len(heads) - 1)}---|"]
-    compared, classes = (
-        json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()) for name in ("comparison", "classes")
-    )
-    for row in compared["rows"]:
+    for row in rows_of("comparison"):
         seconds = f"{row['seconds']['median']:.2f}" if row["seconds"] else ""
         quality = f"{estimated(row['kid'])} | {row['precision_alexnet']:.2f} | {row['recall_alexnet']:.2f}"
         images = f"{row['images']:,} | {row['evaluations']:,} | {seconds}"
         lines.append(f"| {row['says']} | {row['seed']} | {images} | {quality} | `{command_of(row)}` |")
-    for row in classes["rows"]:
+    for row in rows_of("classes"):
         if "church" in row["classes"] and "images" in row:
             church = row["classes"]["church"]
             quality = " | ".join(f"{church[number]['value']:.2f}" for number in ("precision", "recall"))
@@ -206,7 +205,7 @@ def sizes() -> str:
     """A table of what was trained at several sizes, by pixels and by latents."""
     heads = ["seed", "minutes", "images seen", "images a second", "KID", "precision", "recall", "KID at its own size"]
     lines = [f"| system | {' | '.join(heads)} | floor | command |", f"|---|{'---:|' * (len(heads) + 1)}---|"]
-    for row in json.loads((ROOT / "benchmarks/results/sizes.json").read_text())["rows"]:
+    for row in rows_of("sizes"):
         small, seconds, floor = row["small"], row["seconds"], row["autoencoder"]
         cells = [row["says"], str(row["seed"]), f"{row['minutes']:.0f}", f"{row['images']:,}"]
         cells += [f"{64 / seconds['median']:.1f}" if seconds else "", estimated(small["kid"])]
@@ -215,6 +214,12 @@ def sizes() -> str:
         cells += [f"`{command_of(row)}`"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def rows_of(benchmark: str) -> list[dict[str, Any]]:
+    """What a benchmark has found."""
+    rows: list[dict[str, Any]] = json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())["rows"]
+    return rows
 
 
 def command_of(row: Mapping[str, Any]) -> str:
@@ -239,11 +244,13 @@ def filled(page: Path, parts: Mapping[str, str]) -> str:
 
 def generated() -> dict[Path, str]:
     """The content of each page that is made of the code or of benchmarks, wholly or in part."""
+    tables = {"classes": classes.table, "comparison": comparison.table, "sizes": larger.table}
     parts = {
-        "architecture.md": {"stages": stages(), "ddpm": graph("ddpm"), "uses": uses()},
-        "systems.md": {"systems": systems(), "sizes": sizes()},
+        "docs/architecture.md": {"stages": stages(), "ddpm": graph("ddpm"), "uses": uses()},
+        "docs/systems.md": {"systems": systems(), "sizes": sizes()},
+        "benchmarks/README.md": {name: table(rows_of(name)) for name, table in tables.items()},
     }
-    made = {ROOT / "docs" / name: filled(ROOT / "docs" / name, each) for name, each in parts.items()}
+    made = {ROOT / name: filled(ROOT / name, each) for name, each in parts.items()}
     return {ROOT / "docs" / "parameters.md": parameters(), **made}
 
 
