@@ -2,9 +2,11 @@
 
     python -m benchmarks.classes NAME ... --seeds 0 1    # entries of benchmarks/classes.yaml; none: all of them
     python -m benchmarks.classes --table                 # judge what there is, and print it
+    python -m benchmarks.classes --photos ...            # of benchmarks/classes_photos.yaml: photographs, not drawings
 
-Each seed has a clone of its own in `.cache/classes`, so that two seeds can train at once, one thread each. Samples and
-weights are kept there: what is made, need not be made again. Remove the folder when the code has changed.
+Each seed has a clone of its own in `.cache/classes` or `.cache/classes_photos`, so that two seeds can train at once,
+one thread each. Samples and weights are kept there: what is made, need not be made again. Remove the folder when the
+code has changed.
 
 A sample is of the class that its network was asked for. Without labels it is of the class that a classifier sees, which
 has learnt from real training images; all classifiers here are ridge regressions on AlexNet's features. `seen` is how
@@ -13,10 +15,11 @@ right by a classifier that has learnt from samples alone. All is compared with t
 """
 
 import argparse
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,67 +38,91 @@ from ddpm.images import tile_grid
 from stages.shared.files.formats import write_json, write_png
 from stages.shared.files.images import read_index
 
-SYSTEMS, CACHE = ROOT / "benchmarks/classes.yaml", ROOT / ".cache/classes"
-FILE = ROOT / "benchmarks/results/classes.json"
 CLASSES = ("church", "tower", "bridge")
 REFERENCE = "church"
 OF_EACH = 1000
 """Samples of each class."""
 Sets = Mapping[str, Tensor]
 """Features `[N, D]` by class."""
-COMMON = ("data=classes", "runtime.threads=1", "runtime.portable=false")
+COMMON = ("runtime.threads=1", "runtime.portable=false")
+PHOTOS = ROOT.parent / "shared/data/real"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, `benchmarks/NAME.yaml`, and where the runs, `.cache/NAME`, and what they found are kept."""
+
+    name: str
+
+    @functools.cached_property
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """The entries: what a table calls each, and its options."""
+        systems: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / f"benchmarks/{self.name}.yaml")
+        return systems
+
+    @property
+    def cache(self) -> Path:
+        """A folder with a clone for each seed, and one for each run."""
+        return ROOT / ".cache" / self.name
+
+    def place(self, name: str, seed: int) -> Path:
+        """Where the samples and the weights of a system are kept."""
+        return self.cache / f"{name}_{seed}"
+
+    def runs(self, seed: int) -> dict[str, Path]:
+        """The places of the systems that have been run with this seed."""
+        places = {name: self.place(name, seed) for name in self.systems}
+        return {name: place for name, place in places.items() if (place / "told.json").exists()}
 
 
 def main() -> None:
-    systems: dict[str, dict[str, Any]] = YAML(typ="safe").load(SYSTEMS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(systems))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="entries (all)")
+    parser.add_argument("--photos", action="store_true", help=f"of photographs in {PHOTOS}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training (0)")
     parser.add_argument("--table", action="store_true", help="judge what there is, train nothing")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(systems):
-        parser.error(f"{min(unknown)}: not in {SYSTEMS.relative_to(ROOT)}")
+    study = Study("classes_photos" if arguments.photos else "classes")
+    if unknown := set(arguments.names) - set(study.systems):
+        parser.error(f"{min(unknown)}: not in benchmarks/{study.name}.yaml, which has {', '.join(study.systems)}")
     if not arguments.table:
         for seed in arguments.seeds:
-            for name in arguments.names or systems:
-                draw(name, systems[name]["options"], seed)
+            for name in arguments.names or study.systems:
+                draw(study, name, seed)
         return
-    seeds = sorted({int(folder.name.partition("_")[2]) for folder in CACHE.glob("clone_*")})
-    rows = [row for seed in seeds for row in judged(systems, seed)]
-    write_json(FILE, {"commit": commit(), "rows": rows})
+    seeds = sorted({int(folder.name.partition("_")[2]) for folder in study.cache.glob("clone_*")})
+    rows = [row for seed in seeds for row in judged(study, seed)]
+    write_json(ROOT / f"benchmarks/results/{study.name}.json", {"commit": commit(), "rows": rows})
     print(table(rows))
 
 
-def place_of(name: str, seed: int) -> Path:
-    """Where the samples and the weights of a system are kept."""
-    return CACHE / f"{name}_{seed}"
-
-
-def draw(name: str, options: Sequence[str], seed: int) -> None:
+def draw(study: Study, name: str, seed: int) -> None:
     """Run a system in the clone of its seed and keep what it has drawn, unless that is there."""
-    folder, place = CACHE / f"clone_{seed}", place_of(name, seed)
-    if (place / "told.json").exists():
+    if name in study.runs(seed):
         return
-    alone = any("categories" in each for each in options)
+    folder, place, alone = study.cache / f"clone_{seed}", study.place(name, seed), name in CLASSES
     count = OF_EACH if alone else OF_EACH * len(CLASSES)
-    own = [each.replace("{labelled}", str(place_of("labelled", seed) / "model")) for each in options]
+    paths = {"{labelled}": study.place("labelled", seed) / "model", "{photos}": PHOTOS}
+    own = study.systems[name]["options"]
+    for placeholder, path in paths.items():
+        own = [each.replace(placeholder, str(path)) for each in own]
     changes = [*COMMON, *own, f"seed={seed}", f"sample.count={count}"]
-    found = ran(clone_in(folder), changes, place, CACHE / f"minutes_{seed}.json")
+    found = ran(clone_in(folder), changes, place, study.cache / f"minutes_{seed}.json")
     if not alone:  # the same for all seeds of training
-        shutil.copytree(folder / "data/images", CACHE / "images", dirs_exist_ok=True)
-    write_png(ROOT / f"benchmarks/grids/classes_{name}_{seed}.png", tile_grid(samples_of(place)[:48], columns=8))
+        shutil.copytree(folder / "data/images", study.cache / "images", dirs_exist_ok=True)
+    grid = tile_grid(samples_of(place)[:48], columns=8)
+    write_png(ROOT / f"benchmarks/grids/{study.name}_{name}_{seed}.png", grid)
     write_json(place / "told.json", found)
 
 
-def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+def judged(study: Study, seed: int) -> list[dict[str, Any]]:
     """A row for each system that was run with this seed, one for the three networks together, one for real images."""
     features = alexnet()
     real, held_out = (
-        {of: features(images) for of, images in by_class(CACHE / f"images/{split}").items()}
+        {of: features(images) for of, images in by_class(study.cache / f"images/{split}").items()}
         for split in ("train", "val")
     )
-    classify = classifier(real)
-    kept = {name: place_of(name, seed) for name in systems if (place_of(name, seed) / "told.json").exists()}
+    classify, kept = classifier(real), study.runs(seed)
     drawn = {name: drawn_by_class(place, name, features, classify) for name, place in kept.items()}
     if all(each in drawn for each in CLASSES):
         drawn["three"] = {each: drawn[each][each] for each in CLASSES}
@@ -104,7 +131,7 @@ def judged(systems: Mapping[str, Mapping[str, Any]], seed: int) -> list[dict[str
     return [
         {
             "system": name,
-            "says": systems[name]["says"] if name in systems else says[name],
+            "says": study.systems[name]["says"] if name in kept else says[name],
             "seed": seed,
             **(json.loads((kept[name] / "told.json").read_text()) if name in kept else {}),
             **quality(sets, held_out, classify, asked=name not in kept or was_asked(name, kept[name])),
