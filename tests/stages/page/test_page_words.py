@@ -194,7 +194,7 @@ def test_systems_are_compared_by_time_and_the_report_s_words_on_gans_judged(buil
     said = (build(comparison={"rows": others}) / "page.md").read_text()
     assert "64 images, by default, 20 steps: 1.8 s; by a GAN: 0.06 s" in said
     assert "yes, here: 30 times as long" in said
-    assert "Of consistency (seed 0) KID is +0.090 [0.040, 0.140] from that of 1,000 ancestral steps." in text
+    assert "The KID of 1,000 ancestral steps changes by +0.090 [0.040, 0.140] with consistency (seed 0)." in text
     assert "`dvc exp run -S seed=0 -S model=gan -S epochs=12`" in text
     assert "figures/comparison.svg" in text
 
