@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,18 +10,17 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, LDMPipeline, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler, UNet2DModel
 from drawn import churches, unseen, write_duplicates, write_set
 from dvc.repo import Repo
+from exporting import SIZE, STEPS, loaded
 from safetensors.torch import load_file, save_file
 from support import WriteParams
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from ddpm.autoencoder.network import Autoencoder, AutoencoderConfig
-from ddpm.config import ConfigError, parse
+from ddpm.config import parse
 from ddpm.diffusion.schedule import DiffusionConfig
-from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig
 from ddpm.sampling.samplers import SamplerConfig
 from ddpm.sampling.timesteps import Spacing
@@ -34,50 +32,9 @@ from stages.kit.params import read_params
 from stages.rank import stage as rank
 from stages.sample import stage as sample
 from stages.shared.files.formats import read_safetensors, write_safetensors
-from stages.shared.models.diffusion import Model, Sampling, load_model
+from stages.shared.models.diffusion import Model, Sampling
 from tools import export, import_diffusers
 from tools.diffusers_names import CONVENTIONS, FIXED
-
-SIZE, STEPS = 32, 40
-
-
-def network(channels: int = 3, size: int = SIZE, **changes: Any) -> UNet:
-    values = {
-        "channels": 16, "multipliers": [1, 2], "attention": [16], "blocks": 1, "dropout": 0.0, "patch": 2, "groups": 8,
-        "conditional": False, "initial": "zero",
-    }  # fmt: skip
-    made = UNet(parse(UNetConfig, {**values, **changes}, "network"), size, 3, channels)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in made.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
-    return made
-
-
-@pytest.fixture
-def written(write_params: WriteParams, tmp_path: Path) -> Any:
-    """Write random weights of a network, and give the file."""
-    write_params({"model": "smoke", "extract.size": SIZE})
-
-    def write(target: str = "x0", schedule: str = "linear", latents: Any = None, **changes: Any) -> Path:
-        made = network(*(latents["shape"][:2] if latents else (3, SIZE)), **changes)
-        settings = {
-            "network": asdict(made.config),
-            "recipe": {"target": target},
-            "diffusion": {"steps": STEPS, "schedule": schedule, "beta_start": 1e-4, "beta_end": 0.02},
-            "size": SIZE,
-            "image_recipe": "any",
-            "classes": ["church", "tower", "bridge"],
-            "sampling": read_params().mapping("models", "smoke", "sampling"),
-            **({"latents": latents} if latents else {}),
-        }
-        write_safetensors(tmp_path / "weights.safetensors", made.state_dict(), settings)
-        return tmp_path / "weights.safetensors"
-
-    return write
-
-
-def loaded(file: Path) -> Model:
-    return load_model(file, read_params(), torch.device("cpu"), "float32")
 
 
 def drawn(model: Model, sampler: str, steps: int, *, clip: bool) -> Tensor:
@@ -159,42 +116,6 @@ def test_onnx_takes_any_number_of_images(written: Any, tmp_path: Path) -> None:
         )
     assert np.abs(found - expected.numpy()).max() < 1e-4
     assert torch.allclose(pixel_shuffle(theirs.sample, 2), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("patch", [1, 2])
-def test_latents_are_drawn_and_decoded_as_by_diffusers(written: Any, tmp_path: Path, patch: int) -> None:
-    """The pipeline's images, its latents of images, and both networks in ONNX Runtime."""
-    torch.manual_seed(0)
-    shape = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "patch": patch, "groups": 4, "latent_channels": 4}
-    autoencoder = Autoencoder(parse(AutoencoderConfig, shape, "network"))
-    statistics = {
-        "latents.mean": torch.tensor([0.5, -2.0, 0.0, 7.0]),
-        "latents.std": torch.tensor([1.0, 0.1, 3.0, 2.0]),
-    }
-    codec = tmp_path / "autoencoder.safetensors"
-    write_safetensors(codec, {**autoencoder.state_dict(), **statistics}, {"network": shape})
-    x0_shape = autoencoder.config.latent_shape(SIZE)
-    file = written(latents={"shape": x0_shape, "autoencoder": digest(codec)}, target="eps", patch=1, attention=[])
-    with pytest.raises(ConfigError, match="as --latents data/latents"):
-        export.main(file, tmp_path / "out", changes={})
-    export.main(file, tmp_path / "out", changes={"clip": False}, latents=tmp_path)
-
-    model = load_model(tmp_path / "out/model.safetensors", read_params(), torch.device("cpu"), "float32", {}, tmp_path)
-    pipeline = LDMPipeline.from_pretrained(tmp_path / "out")
-    given = pipeline(3, torch.Generator().manual_seed(5), num_inference_steps=5, output_type="np").images
-    how = Sampling(PredictorConfig(clip=False), SamplerConfig(sampler="ddim", steps=5))
-    noise = torch.randn(3, *x0_shape, generator=torch.Generator().manual_seed(5))
-    latents = model.sample(how, noise, lambda: noise)
-    with torch.inference_mode():
-        images = model.codec.decode(latents)
-        found = pixel_shuffle(torch.from_numpy(given).permute(0, 3, 1, 2), patch)
-        assert torch.allclose(found, (images / 2 + 0.5).clamp(0, 1), atol=1e-4)
-        theirs = pipeline.vqvae.encode(pixel_unshuffle(images, patch)).latent_dist
-        assert torch.allclose(theirs.mean, model.codec.encode(images), rtol=1e-4, atol=1e-4)
-        deviation = (autoencoder.encode(images).log_variance / 2).exp() / model.codec.scale
-        assert torch.allclose(theirs.std, deviation, rtol=1e-4)
-    session = onnxruntime.InferenceSession(tmp_path / "out/decoder.onnx", providers=["CPUExecutionProvider"])
-    assert np.allclose(session.run(None, {"latents": latents.numpy()})[0], images.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{"patch": 1}, {"conditional": True, "target": "eps", "schedule": "cosine"}])
