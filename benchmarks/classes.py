@@ -46,6 +46,15 @@ Sets = Mapping[str, Tensor]
 """Features `[N, D]` by class."""
 COMMON = ("runtime.threads=1", "runtime.portable=false")
 PHOTOS = ROOT.parent / "shared/data/real"
+OF_ALL = {
+    "classes": ["data=classes"],
+    "classes_photos": [
+        "data=path",
+        *(f"sources.path.{split}='{PHOTOS}/{{category}}_{split}_lmdb'" for split in ("train", "val")),
+        "models.tiny.network.dropout=0.1",
+    ],
+}
+"""Options of all systems of a study."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,9 @@ def draw(study: Study, name: str, seed: int) -> None:
         return
     folder, place, alone = study.cache / f"clone_{seed}", study.place(name, seed), name in CLASSES
     count = OF_EACH if alone else OF_EACH * len(CLASSES)
-    paths = {"{labelled}": study.place("labelled", seed) / "model", "{photos}": PHOTOS}
-    own = study.systems[name]["options"]
-    for placeholder, path in paths.items():
-        own = [each.replace(placeholder, str(path)) for each in own]
-    changes = [*COMMON, *own, f"seed={seed}", f"sample.count={count}"]
+    labelled = str(study.place("labelled", seed) / "model")
+    own = [each.replace("{labelled}", labelled) for each in study.systems[name]["options"]]
+    changes = [*COMMON, *OF_ALL[study.name], *own, f"seed={seed}", f"sample.count={count}"]
     found = ran(clone_in(folder), changes, place, study.cache / f"minutes_{seed}.json")
     if not alone:  # the same for all seeds of training
         shutil.copytree(folder / "data/images", study.cache / "images", dirs_exist_ok=True)

@@ -71,9 +71,10 @@ def main(
         tensors, settings = read_safetensors(file)
         pipeline_of(model, parse(DiffusionConfig, settings["diffusion"], str(file))).save_pretrained(part)
         network = model.network.to(memory_format=torch.contiguous_format)
-        write_onnx(network, inputs_of(network, model.shape), part / "network.onnx")
+        inputs = inputs_of(network, model.shape)
+        write_onnx(network, inputs, part / "network.onnx")
         if model.codec and latents:
-            write_onnx(Decoder(model.codec).eval(), {"latents": torch.randn(2, *model.shape)}, part / "decoder.onnx")
+            write_onnx(Decoder(model.codec).eval(), {"latents": inputs["xt"]}, part / "decoder.onnx")
             shutil.copy(latents_in(latents).autoencoder, part)
         settings["sampling"] = {**asdict(model.own), "ema_decay": settings.get("ema_decay", model.own.ema_decay)}
         write_safetensors(part / "model.safetensors", tensors, settings)
