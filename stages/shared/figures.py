@@ -1,5 +1,6 @@
 """Figures of one look, whose bytes depend on the data alone."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,18 @@ def save_figure(path: Path, figure: Figure) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata=nothing[kind])
         if kind == "svg":
-            drawing = temporary.read_text(encoding="utf-8").replace(INK, "var(--ink)")
+            drawing = _numbered(temporary.read_text(encoding="utf-8")).replace(INK, "var(--ink)")
             temporary.write_text(drawing.replace("<defs>", f"{THEMES}<defs>", 1), encoding="utf-8")
+
+
+def _numbered(drawing: str) -> str:
+    """The SVG with numbers for clip paths, in their order.
+
+    Matplotlib names them by a hash of bounds in full precision, whose last digits depend on the processor.
+    """
+    for number, name in enumerate(dict.fromkeys(re.findall(r'<clipPath id="(p[0-9a-f]{10})"', drawing))):
+        drawing = drawing.replace(name, f"clip{number}")
+    return drawing
 
 
 def strip_figure(
