@@ -1,4 +1,4 @@
-"""What named changes of the default model are worth: each trained from several seeds, drawn from and judged alike.
+"""What named changes of a model are worth: each trained from several seeds, drawn from and judged alike.
 
     python -m benchmarks.ruler NAME ... --minutes 10     # of training for each, as the pipeline computes
     python -m benchmarks.ruler NAME ... --images 80000   # as many images for each
@@ -25,58 +25,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ruamel.yaml import YAML
 
+from benchmarks._changes import CHANGES, change_of, read_changes
 from benchmarks._isolated import in_new_process
 from benchmarks._judges import FEATURES, IMAGES, REFERENCES, ROOT, judge
-from ddpm.config import parse
-from ddpm.diffusion.denoiser import Denoiser
-from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.diffusion.unet import UNet, UNetConfig
-from ddpm.images import tile_grid, to_uint8
-from ddpm.rng import word
-from ddpm.sampling.predictor import PredictorConfig, make_predictor
-from ddpm.sampling.samplers import ImageNoise, SamplerConfig, run_sampler
-from ddpm.training.batches import Batches
-from ddpm.training.initial import initial_network
-from ddpm.training.recipe import Recipe, TrainConfig
-from ddpm.training.trainer import Trainer, TrainState
+from ddpm.images import tile_grid
 from stages.kit.params import read_params
 from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 from stages.shared.files.formats import write_png
-from stages.shared.models.diffusion import IMAGES_AT_ONCE, ModelSampling
 
-CHANGES, LOG = ROOT / "benchmarks/changes.yaml", ROOT / "benchmarks/trials.csv"
-CPU = torch.device("cpu")
-SAMPLES_SEED = 1
-"""Another than the pipeline's, so that nothing is chosen on the noise that it draws from."""
+LOG = ROOT / "benchmarks/trials.csv"
 WARM_UP, TIMED = 5, 20
 """Steps before the rate is measured, and those it is measured over."""
-
-
-class Change:
-    """`models.tiny` with the values of one entry of `benchmarks/changes.yaml`, for any number of steps."""
-
-    def __init__(self, name: str):
-        params, entry = read_params(), read_changes()[name]
-        values = {
-            part: {**params.mapping("models", "tiny", part), **entry.get(part, {})}
-            for part in ("network", "recipe", "sampling")
-        }
-        self.network = parse(UNetConfig, values["network"], name)
-        self.recipe = parse(Recipe, values["recipe"], name)
-        self.sampling = parse(ModelSampling, values["sampling"], name)
-        self.schedule = NoiseSchedule(params.section(DiffusionConfig, "diffusion"))
-        self.images, self.config = np.load(ROOT / "data/images/train.npy"), params.section(TrainConfig, "train")
-
-    def start(self, steps: int, seed: int) -> tuple[Trainer, TrainState]:
-        """A run that ends after `steps`; its learning rate follows from how many there are."""
-        images = np.resize(self.images, (steps * self.recipe.batch_images, *self.images.shape[1:]))
-        batches = Batches(images, None, 0, self.schedule, self.recipe, flip=self.config.flip, seed=seed, device=CPU)
-        trainer = Trainer(batches, self.schedule, self.config, seed=seed, epochs=1)
-        torch.manual_seed(word(seed, "weights"))
-        return trainer, TrainState(initial_network(UNet(self.network, images.shape[1])), self.recipe, CPU)
 
 
 @dataclass(frozen=True)
@@ -116,19 +77,13 @@ def main() -> None:
             trained = in_new_process(threads, train_and_draw, name, steps, seed)
             values = {
                 "seed": seed,
-                "images": steps * Change(name).recipe.batch_images,
+                "images": steps * change_of(name).recipe.batch_images,
                 "minutes": round(trained.seconds / 60, 2),
                 "arithmetic": trained.arithmetic,
             }
             record(name, values, trained.samples, arguments.against)
     if arguments.table:
         print(table(pd.read_csv(LOG)))
-
-
-def read_changes() -> dict[str, dict[str, Any]]:
-    """The named changes."""
-    changes: dict[str, dict[str, Any]] = YAML(typ="safe").load(CHANGES)
-    return changes
 
 
 def prepare(threads: int | None) -> int:
@@ -141,7 +96,7 @@ def prepare(threads: int | None) -> int:
 def steps_of(names: list[str], minutes: float | None, images: int | None, threads: int) -> dict[str, int]:
     """The steps that each change gets."""
     if images:
-        return {name: images // Change(name).recipe.batch_images for name in names}
+        return {name: images // change_of(name).recipe.batch_images for name in names}
     assert minutes
     seconds = in_new_process(threads, seconds_per_step, names)
     return {name: round(60 * minutes / each) for name, each in seconds.items()}
@@ -149,7 +104,7 @@ def steps_of(names: list[str], minutes: float | None, images: int | None, thread
 
 def seconds_per_step(names: list[str]) -> dict[str, float]:
     """The median over `TIMED` rounds in which each change takes a step in turn."""
-    runs = {name: Trainer.fit(*Change(name).start(WARM_UP + TIMED, 0)) for name in names}
+    runs = {name: change_of(name).start(WARM_UP + TIMED, 0).fit for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(WARM_UP + TIMED):
         for name, run in runs.items():
@@ -161,32 +116,15 @@ def seconds_per_step(names: list[str]) -> dict[str, float]:
 
 def train_and_draw(name: str, steps: int, seed: int) -> Trained:
     """Train `name` from its start, and draw from the average that its sampling names."""
-    change = Change(name)
-    trainer, state = change.start(steps, seed)
+    change = change_of(name)
+    run = change.start(steps, seed)
     started = time.perf_counter()
     with progress(steps * change.recipe.batch_images, "img", label=f"{name}, seed {seed}") as bar:
-        for _ in trainer.fit(state):
+        for _ in run.fit:
             bar.update(change.recipe.batch_images)
     seconds = time.perf_counter() - started
-    decays = change.recipe.ema_decays
-    decay = change.sampling.ema_decay
-    network = state.averages[decays.index(decay)] if decay else state.model
-    denoiser = Denoiser(network, change.schedule, change.recipe.target, precision=trainer.precision)
-    number_format = str(trainer.precision).removeprefix("torch.")
-    return Trained(draw(change, denoiser), seconds, f"{number_format} {torch.backends.cpu.get_cpu_capability()}")
-
-
-def draw(change: Change, denoiser: Denoiser) -> np.ndarray:
-    """`IMAGES` samples, uint8."""
-    how = change.sampling
-    sampler = SamplerConfig(sampler=how.sampler, steps=how.steps, spacing=how.spacing, variance=how.variance)
-    predict = make_predictor(denoiser, PredictorConfig(clip=how.clip))
-    chunks = []
-    for first in range(0, IMAGES, IMAGES_AT_ONCE):
-        ids = range(first, min(first + IMAGES_AT_ONCE, IMAGES))
-        noise = ImageNoise(SAMPLES_SEED, "sample", ids, (3, *change.images.shape[1:3]), CPU)
-        chunks.append(to_uint8(run_sampler(sampler, predict, change.schedule, noise(), noise)))
-    return np.concatenate(chunks)
+    number_format = str(run.precision).removeprefix("torch.")
+    return Trained(run.draw(), seconds, f"{number_format} {torch.backends.cpu.get_cpu_capability()}")
 
 
 def record(name: str, values: dict[str, Any], samples: np.ndarray, references: list[str]) -> None:

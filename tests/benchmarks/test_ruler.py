@@ -7,12 +7,19 @@ import pytest
 from support import REPOSITORY
 
 from benchmarks import ruler
+from benchmarks._changes import change_of, read_changes
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "benchmarks").glob("[!_]*.py")))
 def test_a_benchmark_finds_what_it_imports(name: str) -> None:
     """Nobody else imports them, so that what moves away would be missed only when one is run."""
     assert importlib.import_module(f"benchmarks.{name}").__doc__
+
+
+@pytest.mark.parametrize("name", read_changes())
+def test_a_change_names_values_that_its_model_has(name: str) -> None:
+    """So that a search of hours doesn't end at the first misspelt one."""
+    assert change_of(name).recipe.batch_images
 
 
 def test_the_table_has_means_and_spreads_over_seeds() -> None:
