@@ -14,8 +14,8 @@ from ddpm.images import Images
 SHIFT = 1
 """Pixels by which a copy may be out of place."""
 
-QUERIES_AT_ONCE = 32
-"""Images that are compared at once; the result doesn't depend on it."""
+QUERIES_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 21
+"""How many images are compared at once, and how much of large ones; the result doesn't depend on it."""
 
 
 def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.ndarray:
@@ -31,9 +31,9 @@ def copy_distances(images: Images, reference: Images, rows: np.ndarray) -> np.nd
     Returns:
         float32 `[N, k]`.
     """
-    found = []
-    for start in range(0, len(images), QUERIES_AT_ONCE):
-        some, others = images[start : start + QUERIES_AT_ONCE], rows[start : start + QUERIES_AT_ONCE]
+    found, at_once = [], max(1, min(QUERIES_AT_ONCE, BYTES_AT_ONCE // max(1, images[:1].nbytes)))
+    for start in range(0, len(images), at_once):
+        some, others = images[start : start + at_once], rows[start : start + at_once]
         height, width = (side - 2 * SHIFT for side in some.shape[1:3])
         shifts = [(y, x) for y in range(2 * SHIFT + 1) for x in range(2 * SHIFT + 1)]
         moved = np.stack([some[:, y : y + height, x : x + width] for y, x in shifts], axis=1)

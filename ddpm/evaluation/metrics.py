@@ -246,6 +246,6 @@ def require_full_rank(samples: int, reference: int, dimensions: int) -> None:
     needed = dimensions * GROUPS // (GROUPS - 1) + 2
     if samples < needed or reference <= dimensions:
         raise ValueError(
-            f"{samples:,} samples and {reference:,} real images; covariances of {dimensions:,} features, also without "
-            f"a tenth of the samples, need {needed:,} samples and {dimensions + 1:,} real images"
+            f"for {dimensions:,} features it needs {needed:,} samples and {dimensions + 1:,} real images; here are "
+            f"{samples:,} and {reference:,}"
         )

@@ -17,8 +17,8 @@ from ddpm.images import Images
 
 WAVES = 4
 """Frequencies of a descriptor along each side."""
-IMAGES_AT_ONCE = 512
-"""Images in memory at once."""
+IMAGES_AT_ONCE, BYTES_AT_ONCE = 512, 1 << 25
+"""How many images are in memory at once, and how much of large ones: it becomes four times as much, twice."""
 PAIRS = 32
 """Pairs compared at once: as many as the processor's cache holds."""
 
@@ -53,8 +53,9 @@ def duplicates_within(
     So what is left without the duplicates has no two images within the radius. Memory grows by 150 bytes an image.
     """
     duplicates, distinct = Duplicates.none(len(images)), _Forest()
-    for start in range(0, len(among), IMAGES_AT_ONCE):
-        numbers = among[start : start + IMAGES_AT_ONCE]
+    at_once = _at_once(images)
+    for start in range(0, len(among), at_once):
+        numbers = among[start : start + at_once]
         block = images[numbers]
         points = descriptors(block)
         for row, other, rms, mirrored in _near(block, points, distinct, images, radius):
@@ -77,15 +78,20 @@ def duplicates_between(
 ) -> Duplicates:
     """Of each of `images` its nearest duplicate in `others`, within `radius` levels."""
     duplicates, known = Duplicates.none(len(images)), _Forest()
-    for start in range(0, len(others), IMAGES_AT_ONCE):
-        block = others[start : start + IMAGES_AT_ONCE]
+    at_once = _at_once(images)
+    for start in range(0, len(others), at_once):
+        block = others[start : start + at_once]
         known.add(descriptors(block), np.arange(start, start + len(block)))
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        block = images[start : start + IMAGES_AT_ONCE]
+    for start in range(0, len(images), at_once):
+        block = images[start : start + at_once]
         for row, other, rms, mirrored in _near(block, descriptors(block), known, others, radius):
             duplicates.enter(start + row, other, rms, mirrored)
         on_block(len(block))
     return duplicates
+
+
+def _at_once(images: Images) -> int:
+    return max(1, min(IMAGES_AT_ONCE, BYTES_AT_ONCE // max(1, images[:1].nbytes)))
 
 
 def _near(

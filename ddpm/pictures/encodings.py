@@ -1,11 +1,10 @@
 """Which encoding a file has, by its first bytes."""
 
 import re
-from typing import Literal, get_args
+from typing import Literal
 
 Encoding = Literal["jpeg", "webp", "png", "gif", "bmp", "tiff", "avif", "heic", "ppm", "other"]
 
-ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 SIGNATURES: dict[Encoding, re.Pattern[bytes]] = {
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),

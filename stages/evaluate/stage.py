@@ -33,7 +33,7 @@ from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
 from stages.kit.state import parts_folder
 from stages.shared.figures import save_figure
-from stages.shared.files.formats import read_safetensors, write_json
+from stages.shared.files.formats import read_backbone, write_json
 from stages.shared.files.images import image_set
 from stages.shared.files.latents import latents_in
 
@@ -66,8 +66,8 @@ def main(
     runtime = params.section(RuntimeConfig, "runtime")
     at_once = runtime.at_once(IMAGES_AT_ONCE)
     sets = open_sets(samples, images, config.neighbourhood, config.seed)
-    tensors, metadata = read_safetensors(backbone)
-    model, network = load_lpips(tensors, metadata["net"]).to(device), FEATURES[metadata["net"]]
+    tensors, net = read_backbone(backbone)
+    model, network = load_lpips(tensors, net).to(device), FEATURES[net]
     autoencoders = [file for file in [latents and latents_in(latents).autoencoder] if file and file.exists()]
     sets_read = [*image_set(samples, "samples"), *image_set(images, "train"), *image_set(images, "val")]
     inputs = [backbone, *sets_read, *autoencoders]

@@ -199,7 +199,7 @@ def place_of(config: PathConfig | FolderConfig, category: str, split: Split) -> 
     given = str(config.train if split == "train" else config.val).replace("{category}", category)
     name, path = f"{split} = {given}", found_at(path_given(given))
     if not path.exists():
-        raise StageError(f"{name}: no such file or folder (looked for {path.resolve()})")
+        raise StageError(f"{name}: no such file or folder (looked for {path.absolute()})")
     if isinstance(config, PathConfig) and path.is_dir():
         path /= "data.mdb"
         if not path.is_file():

@@ -24,7 +24,7 @@ from stages.kit.progress import progress
 from stages.kit.runtime import RuntimeConfig
 from stages.shared.figures import save_figure, strip_figure
 from stages.shared.files.absent import emptied, leave_absent, require_outputs_alone
-from stages.shared.files.formats import read_safetensors, write_json, write_npy
+from stages.shared.files.formats import read_backbone, write_json, write_npy
 from stages.shared.files.images import image_set, open_images, require_one_preprocessing
 from stages.shared.models.diffusion import Model, SampleConfig, load_model
 from stages.shared.models.gan import GanModel, folder_of, is_gan, load_gan
@@ -164,8 +164,8 @@ def open_real(
     if config.pairs < 2 or len(unseen.array) < wanted:
         most = f"{len(unseen.array) // 2}: {val} has {len(unseen.array)} images"
         raise StageError(f"params.yaml: interpolate.pairs = {config.pairs}: must be from 2 to {most}")
-    tensors, metadata = read_safetensors(backbone)
-    metric = Metric(load_lpips(tensors, metadata["net"]).to(device), at_once=at_once)
+    tensors, net = read_backbone(backbone)
+    metric = Metric(load_lpips(tensors, net).to(device), at_once=at_once)
     chosen = numpy_stream(config.seed, "interpolate: held-out").permutation(len(unseen.array))[:wanted]
     return Real(metric, seen.array, unseen.array[chosen])
 

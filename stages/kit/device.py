@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ddpm.config import ConfigError
-from stages.kit.launch import first_process, process_count
+from stages.kit.launch import first_process, in_group, process_count
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
 
@@ -37,7 +37,7 @@ def setup(params: Params) -> torch.device:
     """
     runtime = params.section(RuntimeConfig, "runtime")
     torch.set_num_threads(runtime.threads)
-    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0) if in_group() else 0}"
     name = own if runtime.device == "cuda" else runtime.device
     if name == "auto":
         name = own if torch.cuda.is_available() or has_card() else "cpu"

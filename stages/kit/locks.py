@@ -127,7 +127,7 @@ class Lock:
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT):
+            while not ended.wait(BEAT) and self._is_mine():
                 with suppress(OSError):
                     os.utime(self.by_existence)
 
@@ -137,9 +137,17 @@ class Lock:
             ended.set()
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)  # opened to try `flock`
-            self.by_existence.unlink(missing_ok=True)
+            if self._is_mine():
+                self.by_existence.unlink(missing_ok=True)
 
         return release
+
+    def _is_mine(self) -> bool:
+        """False where another process took the lock over, because this one had stood still for too long."""
+        try:
+            return self.by_existence.read_bytes() == _myself()
+        except OSError:
+            return False
 
     def _take_from_the_dead(self) -> None:
         """Remove the lock of a process that has ended, so that the next attempt gets it."""

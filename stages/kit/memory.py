@@ -13,7 +13,7 @@ WORKERS = ("runtime.workers", "as many as there is room for")
 TO_LOWER = {
     "fetch": [WORKERS],
     "extract": [WORKERS],
-    "autoencode": [("train.micro_batch_images", "all images of a step that a process has")],
+    "autoencode": [("train.micro_batch_images", "all images of a step that a process has"), BATCH],
     "train": [("train.micro_batch_images", "all images of a step that a process has")],
     "tune": [("train.micro_batch_images", "all images of a step that a process has")],
     "gan": [("train.micro_batch_images", "all images of a step that a process has")],

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 FILE = Path("params.yaml")
 SCALARS = ("data", "model", "epochs", "seed")
+PARTS = ("network", "recipe", "sampling", "autoencoder")
+"""Of an entry of `models`; what else it has is a `ModelEntry`."""
 MAPS = (
     "sources",
     "models",
@@ -124,7 +126,8 @@ class Params:
         """
         name = f"{FILE}: models.{self.top.model}"
         values = self.mapping("models", self.top.model)
-        entry = parse(ModelEntry, {key: values[key] for key in ModelEntry.__annotations__ if key in values}, name)
+        own = {key: value for key, value in values.items() if key not in PARTS}
+        entry = parse(ModelEntry, own, name)
         size = self.mapping("extract").get("size")
         if entry.image_size not in (None, size):
             raise ConfigError(f"{name} is for images of {entry.image_size} px: add -S extract.size={entry.image_size}")
@@ -142,7 +145,7 @@ class Params:
         for depth, key in enumerate(path):
             if not isinstance(found, Mapping) or key not in found:
                 parent = ".".join(path[:depth]) or "top level"
-                names = ", ".join(found) if isinstance(found, Mapping) else "nothing"
+                names = ", ".join(map(str, found)) if isinstance(found, Mapping) else "nothing"
                 raise ConfigError(f"{FILE}: {'.'.join(path[: depth + 1])}: not there; {parent} has {names}")
             found = found[key]
         if not isinstance(found, Mapping):

@@ -5,12 +5,14 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ddpm.config import ConfigError
 from stages.kit.enough import by_dvc
 from stages.kit.errors import StageError, without_credentials
-from stages.kit.launch import in_group, launch
+from stages.kit.launch import first_process, in_group, launch
 from stages.kit.params import ModelEntry, Params, read_params
 from stages.kit.runtime import RuntimeConfig, set_arithmetic
 
@@ -46,6 +48,15 @@ def takes_long(stage: str, entry: ModelEntry, params: Params) -> bool:
 
 def start(stage: str, *, shared: bool = False) -> None:
     """Run `main` of `stages.<stage>.stage` with the command line; a `shared` stage may run as several processes."""
+    try:
+        command, main = loaded(stage, shared)
+    except KeyboardInterrupt:
+        sys.exit(f"{stage}: interrupted before it began" if first_process() else 1)
+    command.run(f"stages.{stage}", main)
+
+
+def loaded(stage: str, shared: bool) -> tuple[Any, Callable[..., str]]:
+    """The module `command` and `main` of the stage, with torch, once all is accepted that can be known before."""
     if not {"-h", "--help"} & set(sys.argv):
         try:
             params = read_params()
@@ -69,4 +80,4 @@ def start(stage: str, *, shared: bool = False) -> None:
         sys.exit(f"{stage}: error: out of memory before it began: torch alone takes 3 GB of address space (ulimit -v)")
     gc.freeze()
     gc.enable()
-    command.run(f"stages.{stage}", main)
+    return command, main

@@ -58,9 +58,9 @@ def main(
 
     DETAILS has the numbers, the table LEVELS those by noise level, which `noise_loss/noise_loss.svg` in the folder
     FIGURES shows. A GAN has neither, as it gives no image a probability.
-    The network is taken as it is sampled from, clipped or not and with the same variance, but in float32, at all T
-    steps and without guidance. Of a model of latents, whose autoencoder is in the folder LATENTS, the losses are those
-    of latents, and there are no bits per dimension.
+    The network is taken as `models.<name>.sampling` has it, clipped or not and with that variance, but in float32, at
+    all T steps and without guidance. Of a model of latents, whose autoencoder is in the folder LATENTS, the losses are
+    those of latents, and there are no bits per dimension.
     """
     params, folder = read_params(), figures / "noise_loss"
     require_outputs_alone(folder)

@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from stages.kit.errors import StageError
 from stages.kit.files import replacing
 from stages.page.sheets import LONGEST, Sheet
+from stages.shared.files.absent import emptied
 
 PLOTS = ("nearest", "metrics", "colours", "factors", "noise_loss")
 """Figures of lines and words, in SVG."""
@@ -44,8 +46,13 @@ def publish(drawn: Path, folder: Path) -> dict[str, Figure]:
     """Fill `folder` anew with the figures that the stages have DRAWN; by name.
 
     Those that have a folder of their own are left out where it lacks them, as for a GAN.
+
+    Raises:
+        StageError: `folder` has what no stage wrote, or is DRAWN.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.resolve() == drawn.resolve():
+        raise StageError(f"{folder}: the page's figures would replace those that it is made of: name another folder")
+    emptied(folder)
     figures = {}
     for name in PLOTS:
         target = folder / f"{name}.svg"

@@ -29,7 +29,7 @@ from stages.rank.figures import histogram_figure, selections_figure
 from stages.rank.sets import Sets, open_sets
 from stages.rank.yardsticks import best_of_batches, between_batches, spread, with_interval
 from stages.shared.figures import save_figure
-from stages.shared.files.formats import read_safetensors, write_csv, write_json
+from stages.shared.files.formats import read_backbone, write_csv, write_json
 from stages.shared.files.images import DUPLICATES, image_set
 from stages.shared.ranking import RankConfig
 
@@ -52,10 +52,10 @@ def main(
     config = params.section(RankConfig, "rank")
     with distributed():
         with together():
-            tensors, metadata = read_safetensors(backbone)
+            tensors, net = read_backbone(backbone)
             device = setup(params)
             at_once = params.section(RuntimeConfig, "runtime").at_once(IMAGES_AT_ONCE)
-            metric = Metric(load_lpips(tensors, metadata["net"]).to(device), config.input_size, at_once)
+            metric = Metric(load_lpips(tensors, net).to(device), config.input_size, at_once)
             sets = open_sets(samples, images, config.samples, config.seed)
             if len(sets.samples) < config.best:
                 raise StageError(f"params.yaml: rank.best = {config.best}: {samples} has {len(sets.samples)} to rank")

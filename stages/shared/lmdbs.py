@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,15 +43,27 @@ def write_lmdb(data_mdb: Path, records: Iterable[tuple[bytes, bytes]]) -> None:
     with (
         _naming_the_address_space(str(data_mdb)),
         replacing(data_mdb) as whole,
-        tempfile.TemporaryDirectory(dir=data_mdb.parent, prefix=".lmdb.") as scratch,
+        _scratch_beside(data_mdb) as scratch,
         naming_a_full_disk(data_mdb.parent),
-        lmdb.open(scratch, map_size=MAP_SIZE, sync=False, lock=False) as environment,
+        lmdb.open(str(scratch), map_size=MAP_SIZE, sync=False, lock=False) as environment,
     ):
         for key, value in records:
             while not _put(environment, key, value, data_mdb):
                 environment.set_mapsize(2 * environment.info()["map_size"])
         with whole.open("wb") as file:
             environment.copyfd(file.fileno(), compact=True)  # in key order: reading is sequential
+
+
+@contextmanager
+def _scratch_beside(data_mdb: Path) -> Iterator[Path]:
+    """An empty folder that is removed at the end; of one name, so that the next removes what a killed process left."""
+    folder = data_mdb.with_name(f".{data_mdb.name}.scratch.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put(environment: lmdb.Environment, key: bytes, value: bytes, data_mdb: Path) -> bool:

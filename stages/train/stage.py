@@ -68,7 +68,7 @@ def prepare(params: Params, images: Path, index: Path, latents: Path | None) -> 
     runtime = params.section(RuntimeConfig, "runtime")
     data, preprocessing = open_images(images, index)
     entry = params.model()
-    encoded = open_latents(latents, len(data)) if entry.space == "latents" else None
+    encoded = open_latents(latents, len(data), data.shape[1], preprocessing) if entry.space == "latents" else None
     if shape.conditional and not recipe.label_dropout:
         name = f"params.yaml: models.{top.model}.recipe.label_dropout"
         raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")

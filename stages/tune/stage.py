@@ -74,7 +74,7 @@ def prepare(
     array, index = image_set(images, "train")
     data, preprocessing = open_images(array, index)
     require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
-    encoded = open_latents(latents, len(data)) if model.codec else None
+    encoded = open_latents(latents, len(data), data.shape[1], preprocessing) if model.codec else None
     labels = class_numbers(index, model.classes) if model.classes else None
     stops = stops_of(config, model.schedule)
     try:
@@ -99,8 +99,9 @@ def prepare(
         "sampling": asdict(own_sampling(config, model.own)),
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
+    read = {"latents": encoded.digest} if encoded else {}
     identity = {
-        "data": {"weights": digest(file), "images": digest(array), "index": digest(index)},
+        "data": {"weights": digest(file), "images": digest(array), "index": digest(index), **read},
         "settings": {**described, "recipe": asdict(recipe), "train": asdict(shared), "clip": model.own.clip},
         "code": code_digests(TRAINING),
         "platform": platform,

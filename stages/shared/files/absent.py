@@ -12,8 +12,8 @@ from stages.shared.files.formats import write_csv, write_json
 
 NOTE = "absent.txt"
 """All that is in a folder without contents: of an empty one DVC would warn at every step."""
-WRITTEN = {".npy", ".png", ".safetensors"}
-"""What the files of such a folder end in, else."""
+WRITTEN = {".npy", ".png", ".svg", ".webp", ".safetensors", ".part"}
+"""What the files of folders end in that stages fill anew; `.part`: what a killed process left."""
 
 
 def require_outputs_alone(*folders: Path) -> None:

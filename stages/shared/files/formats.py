@@ -8,10 +8,11 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.kit.errors import StageError
 from stages.kit.files import replacing, write_text
 
 
@@ -68,9 +69,28 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_safetensors` wrote: tensors and metadata."""
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, _metadata(file)  # noqa: SIM118
+    """Read what `write_safetensors` wrote: tensors and metadata.
+
+    Raises:
+        StageError: PATH is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, _metadata(file)  # noqa: SIM118
+    except SafetensorError as error:
+        raise StageError(f"{path}: no file of weights ({error})") from None
+
+
+def read_backbone(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The convolutions behind LPIPS, as the stage `weights` wrote them, and the name of their network.
+
+    Raises:
+        StageError: PATH is no such file.
+    """
+    tensors, metadata = read_safetensors(path)
+    if "net" not in metadata:
+        raise StageError(f"{path}: not the weights behind LPIPS, which the stage `weights` writes")
+    return tensors, metadata["net"]
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from ddpm.config import ConfigError
 from stages.kit.errors import StageError
 from stages.kit.files import digest
+from stages.shared.files.formats import read_metadata
 
 STATISTICS = ("latents.mean", "latents.std")
 """Names of the tensors `[C]` beside the weights of the autoencoder."""
@@ -33,8 +34,8 @@ class EncodedImages(NamedTuple):
     digest: str
 
 
-def open_latents(folder: Path | None, images: int) -> EncodedImages:
-    """Open the latents in `folder`, of so many `images`.
+def open_latents(folder: Path | None, images: int, size: int, preprocessing: str) -> EncodedImages:
+    """Open the latents in `folder`, of so many `images` of `size` px that were made by `preprocessing`.
 
     Raises:
         ConfigError: no folder is given.
@@ -46,6 +47,9 @@ def open_latents(folder: Path | None, images: int) -> EncodedImages:
     if not array.exists():
         raise StageError(f"{array}: not there, but the model learns latents; `autoencode` writes it")
     opened = np.load(array, mmap_mode="r")
-    if len(opened) != images:
-        raise StageError(f"{array} has latents of {len(opened)} images, not of {images}: run `autoencode` again")
+    made = read_metadata(autoencoder)
+    encoded, wanted = (len(opened), made["size"], made["image_recipe"]), (images, size, preprocessing)
+    if encoded != wanted:
+        of, instead = (f"{count} images of {side} px ({recipe})" for count, side, recipe in (encoded, wanted))
+        raise StageError(f"{array} has latents of {of}, not of {instead}: run `autoencode` again")
     return EncodedImages(opened, digest(autoencoder), digest(array))

@@ -163,7 +163,7 @@ def diverged(error: DivergedError, job: Job[S], working: WorkingState) -> str:
 
 
 def write_weights(folder: Path, networks: Mapping[float, nn.Module], settings: Mapping[str, Any]) -> None:
-    """Write each network, by the decay of the average that it is, into FOLDER; remove others.
+    """Write each network, by the decay of the average that it is, into FOLDER; remove other averages.
 
     `raw.safetensors` has the last weights, of decay 0, and `ema_<decay>.safetensors` an average. All have `settings`.
     """
@@ -171,6 +171,6 @@ def write_weights(folder: Path, networks: Mapping[float, nn.Module], settings: M
     for name, decay in files.items():
         tensors = {key: tensor.contiguous() for key, tensor in networks[decay].state_dict().items()}
         write_safetensors(folder / name, tensors, {**settings, "ema_decay": decay})
-    for file in [*folder.glob("*.safetensors"), *folder.glob(NOTE)]:
+    for file in [*folder.glob("raw.safetensors"), *folder.glob("ema_*.safetensors"), *folder.glob(NOTE)]:
         if file.name not in files:
             file.unlink()

@@ -27,12 +27,20 @@ def pictures(count: int, size: int, seed: int) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 60), st.integers(5, 13), st.integers(0, 999), st.integers(1, 30), st.sampled_from([0.0, 8.0]))
-def test_duplicates_are_those_of_a_search_by_hand(count, size, seed, block, radius):
+@given(
+    st.integers(1, 60),
+    st.integers(5, 13),
+    st.integers(0, 999),
+    st.integers(1, 30),
+    st.sampled_from([1, 900, 1 << 25]),
+    st.sampled_from([0.0, 8.0]),
+)
+def test_duplicates_are_those_of_a_search_by_hand(count, size, seed, block, room, radius):
     images = pictures(count, size, seed)
     among = np.flatnonzero(np.random.default_rng(seed).random(count) < 0.8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "IMAGES_AT_ONCE", block)
+        patch.setattr(duplicates, "BYTES_AT_ONCE", room)
         found = duplicates_within(images, among, radius)
         between = duplicates_between(images, images[::2], radius)
     kept: list[int] = []

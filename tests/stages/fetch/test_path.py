@@ -69,8 +69,10 @@ def test_path_says_what_is_wrong(write_params, tmp_path, mdb):
     (tmp_path / "short.zip").write_bytes(damaged[: len(damaged) // 2])
     damaged[len(damaged) // 2] ^= 255
     (tmp_path / "damaged.zip").write_bytes(damaged)
+    (tmp_path / "loop").symlink_to("loop")
     for name, reason in {
         "missing": "no such file or folder",
+        "loop": "no such file or folder",
         "folder": "a folder without data.mdb",
         "text": "not an LMDB",
         "short": "cut short",

@@ -1,11 +1,15 @@
 """What a stage says at its end, and of a wrong command line."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 
+import pytest
 from support import REPOSITORY
+
+from stages.kit.start import start
 
 PUBLISHED = REPOSITORY / "stages" / "fetch" / "lsun.csv"
 
@@ -62,3 +66,16 @@ def test_what_was_made_stands_where_nobody_reads_the_line(monkeypatch, tmp_path)
     os.close(writer)
     assert done.returncode == 0
     assert ",any," in (tmp_path / ".cache" / "log" / "stages.csv").read_text()
+
+
+def test_an_interruption_before_torch_is_loaded_is_one_line(write_params, monkeypatch):
+    """Which takes seconds, and a check before a training takes longer."""
+    write_params({})
+    monkeypatch.setattr(sys, "argv", ["stages.rank"])
+
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupt)
+    with pytest.raises(SystemExit, match=r"^rank: interrupted before it began$"):
+        start("rank")

@@ -97,3 +97,23 @@ def test_one_of_several_processes_never_goes_to_the_cpu_by_itself(
     write_params({"runtime.threads": torch.get_num_threads()})
     with pytest.raises(ConfigError, match=r"try cpu$"):
         setup(read_params())
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_only_processes_of_a_group_have_cards_of_their_own(
+    group: bool, write_params: WriteParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some schedulers set LOCAL_RANK for a lone process too."""
+    asked: list[str] = []
+
+    def unusable(name: str) -> str:
+        asked.append(name)
+        return "not here"
+
+    for name, value in {"LOCAL_RANK": "3", **(GROUP if group else {})}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_device, "unusable", unusable)
+    write_params({"runtime.threads": torch.get_num_threads(), "runtime.device": "cuda"})
+    with pytest.raises(ConfigError, match="not here"):
+        setup(read_params())
+    assert asked == ["cuda:3" if group else "cuda:0"]

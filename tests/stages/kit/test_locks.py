@@ -61,6 +61,20 @@ def test_the_second_waits_says_once_for_whom_and_goes_on(
 
 
 @pytest.mark.usefixtures("no_flock")
+def test_without_flock_a_lock_that_another_took_over_stays_theirs(tmp_path: Path) -> None:
+    """As when the machine of the first was suspended: it neither keeps that lock alive nor removes it."""
+    lock, held = Lock(tmp_path / "lock"), tmp_path / "lock.held"
+    release = lock.attempt()
+    assert release
+    held.write_text("17 elsewhere")
+    os.utime(held, (1, 1))
+    time.sleep(0.2)  # four beats
+    assert held.stat().st_mtime == 1
+    release()
+    assert held.read_text() == "17 elsewhere"
+
+
+@pytest.mark.usefixtures("no_flock")
 @pytest.mark.parametrize(
     ("holder", "touched", "taken"),
     [

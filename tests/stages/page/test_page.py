@@ -14,6 +14,7 @@ from PIL import Image
 from support import REPOSITORY
 
 from ddpm.sampling.samplers import SAMPLERS
+from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.page.publish import PICTURES, PLOTS, publish
 
@@ -100,6 +101,20 @@ def test_large_images_make_no_large_pictures(build, tmp_path):
     shown = publish(tmp_path / "figures", tmp_path / "published")
     assert shown["samples"].size == (680, 560)
     assert shown["processes"].size == (2066, 1700)
+
+
+def test_only_figures_of_the_page_are_replaced(build, tmp_path):
+    """A folder `figures` below --reports may be somebody's own, or the one that they were drawn into."""
+    build()
+    theirs = tmp_path / "theirs" / "thesis.tex"
+    theirs.parent.mkdir()
+    theirs.touch()
+    with pytest.raises(StageError, match=r"thesis\.tex: no stage writes this"):
+        publish(tmp_path / "figures", theirs.parent)
+    assert theirs.exists()
+    with pytest.raises(StageError, match="would replace those"):
+        publish(tmp_path / "figures", tmp_path / "figures")
+    assert (tmp_path / "figures" / "samples.png").exists()
 
 
 def test_a_missing_input_is_one_line(build, tmp_path):

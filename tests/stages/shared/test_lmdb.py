@@ -22,6 +22,11 @@ def test_what_is_written_is_read_in_key_order(tmp_path):
     assert list(read_lmdb(file)) == sorted(records())
     assert count_records(file) == 300
     assert [path.name for path in file.parent.iterdir()] == ["data.mdb"]
+    killed = file.with_name(".data.mdb.scratch.part")
+    killed.mkdir()
+    (killed / "data.mdb").write_bytes(b"of a run that was killed")
+    write_lmdb(file, iter(records()))
+    assert [path.name for path in file.parent.iterdir()] == ["data.mdb"]
     with lmdb.open(str(file.parent), readonly=True, lock=False) as environment:  # as torchvision's LSUN opens it
         assert environment.stat()["entries"] == 300
 
