@@ -127,8 +127,10 @@ class Lock:
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT) and self._is_mine():
+            while not ended.wait(BEAT):
                 with suppress(OSError):
+                    if self.by_existence.read_bytes() != _myself():  # taken over while this process stood still
+                        return
                     os.utime(self.by_existence)
 
         threading.Thread(target=beat, daemon=True).start()
@@ -137,17 +139,11 @@ class Lock:
             ended.set()
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)  # opened to try `flock`
-            if self._is_mine():
-                self.by_existence.unlink(missing_ok=True)
+            with suppress(OSError):
+                if self.by_existence.read_bytes() == _myself():
+                    self.by_existence.unlink()
 
         return release
-
-    def _is_mine(self) -> bool:
-        """False where another process took the lock over, because this one had stood still for too long."""
-        try:
-            return self.by_existence.read_bytes() == _myself()
-        except OSError:
-            return False
 
     def _take_from_the_dead(self) -> None:
         """Remove the lock of a process that has ended, so that the next attempt gets it."""

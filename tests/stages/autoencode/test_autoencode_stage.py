@@ -151,8 +151,9 @@ def test_latents_that_are_missing_or_of_other_images_are_refused(folder: Path) -
     with pytest.raises(StageError, match=r"train.npy: not there.*`autoencode` writes it"):
         trained(latents)
     np.save(latents / "train.npy", np.zeros((47, 2, 4, 12, 12), np.float32))
-    (latents / "autoencoder.safetensors").touch()
-    with pytest.raises(StageError, match="latents of 47 images, not of 48"):
+    made = {"size": 48, "image_recipe": "48-center_crop-lanczos-0"}
+    write_safetensors(latents / "autoencoder.safetensors", {"a": torch.zeros(1)}, made)
+    with pytest.raises(StageError, match=r"latents of 47 images of 48 px .*, not of 48 images"):
         trained(latents)
 
 

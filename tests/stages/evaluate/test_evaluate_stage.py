@@ -59,7 +59,7 @@ def test_samples_and_real_images_are_measured_alike(folder: Path) -> None:
     assert found["samples"]["kid_alexnet"]["n"] == found["real"]["kid_alexnet"]["n"] == 8
     drift = found["samples"]["colour_drift"]["mean"]["red"]
     assert drift["low"] < drift["value"] < drift["high"]
-    assert "8 samples and 28 real images" in found["frechet"]["fd_alexnet"]["refused"]
+    assert "here are 8 and 28" in found["frechet"]["fd_alexnet"]["refused"]
     assert "2,048 features" in found["frechet"]["fid_inception"]["refused"]
     time = found["factors"]["time"]
     assert (time["classes"], time["samples"]["covered"]) == (2, 2)
