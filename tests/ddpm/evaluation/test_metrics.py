@@ -216,9 +216,7 @@ def test_precision_and_recall_of_many_samples_need_little_memory():
 @pytest.mark.parametrize("sizes", [(64, 200), (200, 64)])
 def test_frechet_distance_of_a_singular_covariance_is_refused(sizes):
     x, y = (gaussian(count, 64) for count in sizes)
-    with pytest.raises(
-        ValueError, match=f"it needs 73 samples and 65 real images; here are {sizes[0]} and {sizes[1]}"
-    ):
+    with pytest.raises(ValueError, match=f"it needs 73 samples and 65 real images; here are {sizes[0]} and {sizes[1]}"):
         frechet(x, y)
 
 
