@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from stages.kit.workers import end_with_parent
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -38,7 +40,8 @@ def module_at(script: Path) -> Any:
 
 def in_new_process(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """What `function` returns in a new process with so many threads, which loads torch with today's environment."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=end_with_parent) as pool:
         return pool.submit(_started, threads, functools.partial(function, *args, **kwargs)).result()
 
 

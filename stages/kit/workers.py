@@ -53,12 +53,16 @@ def in_order(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Itera
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent reports it
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """Without this a worker whose parent was killed would wait for its next task forever."""
+def end_with_parent() -> None:
+    """End this worker when its parent is killed: it would go on, and then wait for its next task forever."""
     parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
+
+    def wait() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
