@@ -14,6 +14,7 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights
 
 from ddpm.evaluation.backbone import BACKBONES, BackboneError, from_flax, from_torchvision, load_arrays
 from stages.kit.errors import StageError
+from stages.kit.files import digest
 from stages.kit.params import read_params
 from stages.shared.download import download as download_file
 from stages.shared.download import download_folder
@@ -108,8 +109,7 @@ def _read_archive(path: Path, net: str) -> dict[str, Tensor]:
 
 
 def _require_digest(path: Path, start: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest(path)
     if not found.startswith(start):
         raise StageError(f"{path} is damaged: sha256 is {found}, not {start}")
 
