@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ddpm.autoencoder.network import AutoencoderConfig
 from ddpm.autoencoder.trainer import AutoencoderRecipe
 from ddpm.config import ConfigError
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
-from ddpm.diffusion.unet import UNetConfig
+from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.evaluation.likelihood import VariationalBound
 from ddpm.gan.networks import GanConfig
 from ddpm.gan.trainer import GanRecipe
@@ -35,6 +36,7 @@ from stages.shared.models.diffusion import ModelSampling, SampleConfig, require_
 from stages.shared.models.gan import GanSampling, require_no_sampler
 from stages.shared.models.tuned import require_stops
 from stages.shared.ranking import RankConfig
+from stages.train.stage import require_label_dropout
 from stages.tune.stage import own_sampling, stops_of
 
 MODEL: Mapping[str, Mapping[str, type]] = {
@@ -100,8 +102,9 @@ def require_network(params: Params) -> None:
         own, sample = own_of(params), asdict(params.section(SampleConfig, "sample"))
         for how in (sampling(own, "sample", **sample), sampling(own, "interpolate")):
             require_unclipped(how.predictor)
-    with naming(".".join([*place, "network"])):
-        params.section(UNetConfig, *place, "network").ladder(size)
+    with naming(".".join([*place, "network"])), torch.device("meta"):
+        UNet(params.section(UNetConfig, *place, "network"), size)
+    require_label_dropout(params)
 
 
 def own_of(params: Params) -> ModelSampling:
@@ -128,7 +131,7 @@ def require_steps(params: Params) -> None:
     own, stops = drawn_by(params), [] if tune.objective == "none" else stops_of(tune, schedule)
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
-    chosen = sample.steps or sample.sampler
+    chosen = sample.steps or sample.sampler or sample.spacing
     ways = [("sample" if chosen else models, sampling(own, "sample", **asdict(sample)), stops)]
     # Real images are interpolated by these two, whatever `methods` are; all but `native` takes untuned weights.
     for name in dict.fromkeys(["ancestral", "ddim", *(METHODS[method][1] for method in interpolate.methods)]):

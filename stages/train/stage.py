@@ -69,9 +69,7 @@ def prepare(params: Params, images: Path, index: Path, latents: Path | None) -> 
     data, preprocessing = open_images(images, index)
     entry = params.model()
     encoded = open_latents(latents, len(data), data.shape[1], preprocessing) if entry.space == "latents" else None
-    if shape.conditional and not recipe.label_dropout:
-        name = f"params.yaml: models.{top.model}.recipe.label_dropout"
-        raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")
+    require_label_dropout(params)
     labels, classes = read_labels(index) if shape.conditional else (None, [])
     schedule, learnt = NoiseSchedule(diffusion, entry.log_snr_shift), encoded.array if encoded else data
     batches = Batches(learnt, labels, len(classes), schedule, recipe, flip=config.flip, seed=top.seed, device=device)
@@ -98,6 +96,19 @@ def prepare(params: Params, images: Path, index: Path, latents: Path | None) -> 
     identity = {"data": digests, "settings": described, "code": code_digests(TRAINING), "platform": platform}
     settings = {**described, "epochs": top.epochs, "model": top.model}
     return trainer, loop_job("train", network, trainer, f"models.{top.model}.recipe", settings, identity, runtime)
+
+
+def require_label_dropout(params: Params) -> None:
+    """Fail where a network that is told categories would never see an image without one.
+
+    Raises:
+        ConfigError: naming the parameter.
+    """
+    place = ("models", params.top.model)
+    conditional = params.section(UNetConfig, *place, "network").conditional
+    if conditional and not params.section(Recipe, *place, "recipe").label_dropout:
+        name = f"params.yaml: {'.'.join(place)}.recipe.label_dropout"
+        raise ConfigError(f"{name} = 0: must be above 0, as a conditional network is interpolated without a category")
 
 
 def special(entry: ModelEntry, batches: Batches, encoded: EncodedImages | None) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"evaluate.inception": "nowhere.pth"}, r"evaluate\.inception = nowhere\.pth: no such file"),
         ({"tune.points": 9}, r"tune .*points must be even"),
         ({"tune.objective": "tuning", "tune.points": 1002}, r"tune\.points = 1002: must be at most 1000"),
+        ({"tune.objective": "tuning", "sample.spacing": "logsnr"}, r"yaml: sample\.steps = 2 with spacing logsnr"),
         ({"tune.objective": "tuning", "sample.steps": 5}, r"sample\.steps = 5 .* take spacing logsnr_trailing"),
         (
             {"tune.objective": "tuning", "sample.sampler": "ddim", "sample.steps": 6},

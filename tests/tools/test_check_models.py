@@ -34,6 +34,11 @@ def test_every_model_is_accepted_at_its_size(name: str, write_params: WriteParam
         ({"models.tiny.space": "latents"}, "latents, and they alone, have an autoencoder"),
         ({"model": "latent", "extract.size": 50}, "images of 50 px have no latents: use a multiple of 4"),
         ({"model": "latent", "extract.size": 52}, "images of 13 px can't be halved through 2 levels"),
+        ({"model": "latent", "models.latent.network.head_channels": 36}, "head_channels = 36: attention has"),
+        (
+            {"model": "latent", "models.latent.network.conditional": True, "models.latent.recipe.label_dropout": 0.0},
+            "recipe.label_dropout = 0: must be above 0",
+        ),
         ({"extract.size": 64}, "attention at 6 px, but the levels of a 64 px image are"),
         ({"model": "latent", "sample.clip": True}, "latents, which aren't within"),
         ({"model": "latent", "sample.threshold": 0.9}, "latents, which aren't within"),
