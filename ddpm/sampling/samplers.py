@@ -50,7 +50,7 @@ class SamplerConfig:
 
     @property
     def evaluations(self) -> int:
-        """How often the network is asked for each image."""
+        """How often the network is asked for each image, not counting what guidance asks."""
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
     @property

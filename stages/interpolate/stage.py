@@ -63,10 +63,10 @@ def main(
     needs the folder LATENTS, which has the autoencoder.
 
     `interpolation.npy` in the folder SAMPLES has the frames, uint8 [methods, pairs, frames, H, W, 3], those of a
-    conditional model without a class. In the folder FIGURES, `interpolation.png` shows the first pair. Given the
-    folder IMAGES of training and held-out images and the BACKBONE of LPIPS, held-out images are interpolated too
-    (files in folders `interpolation_real`), and DETAILS measure all paths. A GAN can't: it makes images of noise, but
-    finds no noise for an image.
+    conditional diffusion model without a class, of a conditional GAN with one a pair. In the folder FIGURES,
+    `interpolation.png` shows the first pair. Given the folder IMAGES of training and held-out images and the BACKBONE
+    of LPIPS, held-out images are interpolated too (files in folders `interpolation_real`), and DETAILS measure all
+    paths. A GAN can't: it makes images of noise, but finds no noise for an image.
     """
     figure, of_real = figures / "interpolation.png", [folder / "interpolation_real" for folder in (samples, figures)]
     require_outputs_alone(*of_real)

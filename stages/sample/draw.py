@@ -53,7 +53,7 @@ class Drawing:
 
     @property
     def evaluations(self) -> int:
-        """Of the network, for each image."""
+        """Of the network, for each image, not counting those of guidance."""
         return self.how.sampler.evaluations
 
     def labels(self, ids: Sequence[int]) -> list[int]:
@@ -84,7 +84,8 @@ def labels_of(config: SampleConfig, classes: Sequence[str], counts: Sequence[int
 class Draws(Protocol):
     """What draws images, whatever the kind of the model: all that the rest of the stage needs of it.
 
-    `identity` is all that their bytes depend on; each image takes so many `evaluations` of a network.
+    `identity` is all that their bytes depend on; each image takes so many `evaluations` of a network, not
+    counting those of guidance.
     """
 
     @property

@@ -28,7 +28,7 @@ class GanSampling:
 
 @plain_dataclass(frozen=True)
 class GanModel:
-    """The generator that `gan` wrote. The fields are those of `model.Model`."""
+    """The generator that `gan` wrote. Fields named as in `diffusion.Model` mean the same."""
 
     generator: Generator
     size: int
