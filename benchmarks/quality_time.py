@@ -184,6 +184,7 @@ def quality(images: int, pairs: int, threads: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": params_at_start().top.model,
         "weights": drawing.identity["weights"],
+        "parameters": json.loads((ROOT / "reports/details/train.json").read_text(encoding="utf-8"))["parameters"],
         "precision": str(drawing.model.precision).removeprefix("torch."),
         "machine": None,
         "torch": torch.__version__,

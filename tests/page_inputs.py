@@ -92,7 +92,7 @@ DETAILS = {
         "left_out": placed(0.25, 500),
         "batches": placed(0.6, 1024),
         "batch_means": distances(0.6, 16),
-        "best_of_held_out": {name: distances(0.22, 7) for name in ("lowest", "mean", "highest")},
+        "best_of_held_out": {name: distances(0.22, 19) for name in ("lowest", "mean", "highest")},
         "percentile": placed(0.8, 64),
         "ratio": {name: placed(0.9, n) for name, n in SETS.items()},
         "copies": {"rate": 0.01, "limit": 0.06, **{name: estimate(0, n) for name, n in SETS.items()}},
@@ -128,6 +128,7 @@ def drawn(sampler, steps, kid, **changes):
 QUALITY = {
     "model": "tiny",
     "weights": hashlib.sha256(WEIGHTS).hexdigest(),
+    "parameters": DETAILS["train"]["parameters"],
     "precision": "bfloat16",
     "machine": "2 cores of <some> CPU",
     "torch": "2.14.1",

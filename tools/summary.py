@@ -11,13 +11,12 @@ from pathlib import Path
 
 def summary(metrics: Mapping[str, float], page: Path) -> str:
     """Four lines, from the metrics that the stage `page` has written."""
+    copies = metrics.get("copies", "none can be")
     return "\n".join(
         [
             "KID to held-out images, 95 % interval: {kid:.4f} ({kid_low:.4f} to {kid_high:.4f})".format(**metrics),
             "precision {precision:.2f}, recall {recall:.2f}".format(**metrics),
-            "best samples: LPIPS {lpips6:.3f} to their nearest training image; {copies} flagged as copies".format(
-                **metrics
-            ),
+            f"best samples: LPIPS {metrics['lpips6']:.3f} to their nearest training image; {copies} flagged as copies",
             f"the page: {page.resolve()}",
         ]
     )

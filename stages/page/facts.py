@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from stages.kit.params import MAPS, SCALARS, Params
-from stages.page.findings import flagged, measured
+from stages.page.findings import can_flag, flagged, measured
 
 MOST = 12
 """Categories that a table has a column for."""
@@ -21,8 +21,8 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
     """The few numbers that `dvc metrics` shows and compares, from the details of the stages; docs/dvc.md explains them.
 
     KID with its 95 % interval, precision and recall of the samples against held-out images, mean LPIPS of the best
-    samples to their nearest training image, the number of samples flagged as copies, the last training loss. A GAN has
-    none: its two losses say how the game stands, not how good the images are.
+    samples to their nearest training image, the number of samples flagged as copies, where any can be, the last
+    training loss. A GAN has none: its two losses say how the game stands, not how good the images are.
     """
     samples, rank = details["evaluate"]["samples"], details["rank"]
     kid, precision, recall = (measured(samples, metric) for metric in ("kid", "precision", "recall"))
@@ -34,7 +34,7 @@ def headline(details: Mapping[str, Any]) -> dict[str, float]:
         "precision": precision["value"],
         "recall": recall["value"],
         "lpips6": rank["best"]["mean"],
-        "copies": flagged(rank["copies"]),
+        **({"copies": flagged(rank["copies"])} if can_flag(rank["copies"]) else {}),
         **({"loss": loss["last_tenth"]} if loss else {}),
     }
 

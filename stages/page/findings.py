@@ -7,8 +7,12 @@ CHANNELS = ("red", "green", "blue")
 DRIFTS = ("mean", "std", "saturated")
 UNIFORM_BITS = 8
 """Bits per dimension of a distribution that knows nothing of images."""
+CHANCE = 0.5
+"""The mean place of an image among others of its kind, from 0, the nearest, to 1."""
 GOOD_ACCURACY = 0.9
 """Of a classifier; with less, what it says of samples is blurred."""
+ENOUGH_BATCHES = 19
+"""One more of its kind lies below all of so many values by chance once in twenty."""
 NOISE = 0.001
 """With less than this proportion of the image's variance left, x_T is as good as pure noise."""
 
@@ -21,7 +25,7 @@ def findings(
         **of_data_and_model(details, run),
         **of_selection(details["rank"], run),
         **of_evaluation(details["evaluate"]),
-        **of_benchmark(benchmarks["quality_time"], run),
+        **of_benchmark(benchmarks["quality_time"], run, details["train"]["parameters"]),
         **of_comparison(benchmarks["comparison"]),
         "of_classes": by_system(benchmarks["classes"]["rows"]),
         **of_sizes(benchmarks["sizes"]["rows"]),
@@ -43,13 +47,14 @@ def of_data_and_model(details: Mapping[str, Any], run: Mapping[str, Any]) -> dic
 
 def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """How near samples are to training images, and which are flagged as copies."""
-    samples, held_out, unseen, copies = rank["samples"], rank["held_out"], rank["best_unseen"], rank["copies"]
-    params = run["params"]
+    held_out, unseen, copies = rank["held_out"], rank["best_unseen"], rank["copies"]
+    params, churches = run["params"], run["source"]["categories"] == ["church_outdoor"]
     return {
-        "comparable_with_report": params["data"] == "lsun" and params["extract"]["size"] == 48,
-        "samples_nearer": samples["median"] < held_out["median"],
+        "comparable_with_report": params["data"] == "lsun" and churches and params["extract"]["size"] == 48,
+        "samples_nearer": rank["percentile"]["high"] < CHANCE,
         "best_nearer_than_batches": rank["best"]["max"] < rank["batch_means"]["min"],
         "best_against_held_out": _place(rank["best"]["mean"], rank["best_of_held_out"]["mean"]),
+        "can_flag": can_flag(copies),
         "flagged": flagged(copies),
         "flagged_if_real": copies["rate"] * copies["samples"]["n"],
         "unseen_are_good": unseen["n"] > 0 and unseen["max"] <= held_out["max"],
@@ -67,6 +72,7 @@ def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
         "less_diverse": diversity["high"] < of_real["low"],
         "more_diverse": diversity["low"] > of_real["high"],
         "colours_off": {"samples": colours_off(samples), "real": colours_off(real)},
+        "all_classes_occur": all(factor["samples"]["covered"] == factor["classes"] for factor in factors.values()),
         # A distance can't be negative, so chance alone lifts it: it has to lie above that of training images.
         "differing_factors": [
             name
@@ -85,14 +91,15 @@ def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows that the page speaks of, and how they compare."""
+def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any], parameters: int) -> dict[str, Any]:
+    """The rows that the page speaks of, and how they compare; the run's network has so many `parameters`."""
     rows, pick, sampling = quality["rows"], quality["pick"], run["sampling"]
     how = ("sampler", "steps", "spacing")
     reference = next(row for row in rows if row["kid_difference"] is None)
     picked = next(row for row in rows if all(row[key] == pick[key] for key in how))
     times = reference["seconds"], picked["seconds"]
-    same_run = quality["model"] == run["params"]["model"] and quality["timed_images"] == 64
+    same_network = quality["model"] == run["params"]["model"] and quality["parameters"] == parameters
+    same_run = same_network and quality["timed_images"] == 64
     report_way = reference["sampler"] == "ancestral" and reference["steps"] == 1000
     return {
         "reference": reference,
@@ -134,8 +141,8 @@ def of_sizes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _place(value: float, among: Mapping[str, Any]) -> str:
-    """Whether `value` lies below all the values that `among` sums up, within them, or above; "" if there are none."""
-    if not among["n"]:
+    """Whether `value` lies below all the values that `among` sums up, within them, or above; "" if they are too few."""
+    if among["n"] < ENOUGH_BATCHES:
         return ""
     return "below" if value < among["min"] else "above" if value > among["max"] else "within"
 
@@ -143,6 +150,11 @@ def _place(value: float, among: Mapping[str, Any]) -> str:
 def measured(values: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """The estimate of `metric` among `values`, whose names go on with the network that the features come from."""
     return next(value for name, value in values.items() if name.startswith(metric))
+
+
+def can_flag(copies: Mapping[str, Any]) -> bool:
+    """Whether there are held-out images that tell copies, and enough of them."""
+    return copies["rate"] > 0 and copies["limit"] > 0
 
 
 def flagged(copies: Mapping[str, Any]) -> int:

@@ -57,14 +57,19 @@ def reverse_sheet(trajectory: Path) -> tuple[Sheet, list[int]]:
     return sheet(frames.reshape(-1, *frames.shape[2:])), metadata["timesteps"]
 
 
-def neighbour_sheet(samples: Path, images: Path, neighbours: Path) -> tuple[Sheet, list[dict[Hashable, Any]]]:
-    """A row for each of the first SAMPLES: itself, its nearest training image, likeliest original and held-out image.
+def neighbour_sheet(
+    samples: Path, images: Path, neighbours: Path, best: int
+) -> tuple[Sheet, list[dict[Hashable, Any]]]:
+    """A row for each of the first SAMPLES, and the `best` of all that were ranked.
 
-    Mirrored where they are meant so. And of each the line of the table NEIGHBOURS.
+    It has the sample, its nearest training image, likeliest original and nearest held-out image, mirrored where they
+    are meant so. And of each the line of the table NEIGHBOURS, and the `row`.
     """
-    table = pd.read_csv(neighbours).sort_values("sample").head(SHOWN)
+    table = pd.read_csv(neighbours).sort_values("sample")
+    table = table[(table["sample"] < SHOWN) | (table["rank"] <= best)]
+    table["row"] = range(len(table))
     found = {name: np.load(image_set(images, name).array, mmap_mode="r") for name in ("train", "val")}
-    columns = [np.load(image_set(samples, "samples").array, mmap_mode="r")[: len(table)]]
+    columns = [np.load(image_set(samples, "samples").array, mmap_mode="r")[table["sample"].to_numpy()]]
     for split, row, mirrored in (
         ("train", "neighbour", "mirrored"),
         ("train", "original", "original_mirrored"),

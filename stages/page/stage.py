@@ -142,7 +142,7 @@ def moving(params: Params, images: Path, samples: Path, neighbours: Path) -> dic
     interpolate = params.mapping("interpolate")
     trajectory = samples / "reverse" / "reverse.safetensors"
     reverse, steps = reverse_sheet(trajectory) if trajectory.exists() else (None, [])
-    gallery_sheet, gallery = neighbour_sheet(samples, images, neighbours)
+    gallery_sheet, gallery = neighbour_sheet(samples, images, neighbours, params.mapping("rank")["best"])
     paths = path_sheet(samples / "interpolation.npy", interpolate["shown"])
     return {
         "sheets": {"paths": paths, **({"reverse": reverse} if reverse else {}), "samples": gallery_sheet},

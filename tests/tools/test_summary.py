@@ -31,6 +31,13 @@ def test_the_summary_has_the_numbers_and_the_page_to_open(tmp_path):
     ]
 
 
+def test_a_summary_without_copies_says_that_none_can_be_found(tmp_path):
+    few = {key: value for key, value in METRICS.items() if key != "copies"}
+    (tmp_path / "metrics.json").write_text(json.dumps(few))
+    done = summary(tmp_path, "metrics.json", "reports/index.html")
+    assert done.stdout.splitlines()[2].endswith("; none can be flagged as copies")
+
+
 @pytest.mark.parametrize("name", ["missing.json", "other.json"])
 def test_a_summary_of_nothing_is_one_line(tmp_path, name):
     (tmp_path / "other.json").write_text("{}")

@@ -9,6 +9,7 @@ from stages.page.findings import findings
 RUN = {
     "params": {"data": "lsun", "model": "tiny", "extract": {"size": 48}},
     "sampling": {"sampler": "unipc", "steps": 10, "spacing": "logsnr"},
+    "source": {"categories": ["church_outdoor"]},
     "alpha_bar_end": 4e-5,
 }
 
@@ -31,7 +32,7 @@ def found(changes=(), run=RUN, quality=QUALITY):
 @pytest.mark.parametrize(
     ("name", "path", "below", "above"),
     [
-        ("samples_nearer", "rank.samples.median", 0.249, 0.25),
+        ("samples_nearer", "rank.percentile.high", 0.499, 0.5),
         ("best_nearer_than_batches", "rank.best.max", 0.549, 0.55),
         ("nearer_to_training", "evaluate.samples_to_training.kid_alexnet.high", 0.449, 0.45),
         ("unseen_are_good", "rank.best_unseen.max", 0.3, 0.301),
@@ -66,7 +67,8 @@ def test_without_the_report_s_interpolation_nothing_is_said_of_its_middle():
 @pytest.mark.parametrize(("mean", "place"), [(0.169, "below"), (0.17, "within"), (0.27, "within"), (0.271, "above")])
 def test_the_best_are_placed_among_the_best_of_real_images(mean, place):
     assert found({"rank.best.mean": mean})["best_against_held_out"] == place
-    assert found({"rank.best.mean": mean, "rank.best_of_held_out.mean": {"n": 0}})["best_against_held_out"] == ""
+    for few in ({"n": 0}, {"n": 18, "min": 0.17, "max": 0.27}):
+        assert found({"rank.best.mean": mean, "rank.best_of_held_out.mean": few})["best_against_held_out"] == ""
 
 
 def test_no_selection_is_no_good_selection():
@@ -77,11 +79,15 @@ def test_no_selection_is_no_good_selection():
 def test_only_the_report_s_data_are_compared_with_it(data, size, same):
     run = changed(changed(RUN, "params.data", data), "params.extract.size", size)
     assert found(run=run)["comparable_with_report"] is same
+    others = changed(run, "source.categories", ["church_outdoor", "tower"])
+    assert found(run=others)["comparable_with_report"] is False
 
 
 def test_flagged_samples_are_counted():
     copied = found({"rank.copies.samples": estimate(3 / 64), "rank.copies.rate": 0.5})
-    assert (copied["flagged"], copied["flagged_if_real"]) == (3, 32)
+    assert (copied["can_flag"], copied["flagged"], copied["flagged_if_real"]) == (True, 3, 32)
+    for nothing in ("rate", "limit"):
+        assert found({f"rank.copies.{nothing}": 0.0})["can_flag"] is False
 
 
 def test_colours_off_are_those_without_zero():
@@ -100,6 +106,8 @@ def test_factors_are_told_apart():
     assert told["differing_factors"] == ["time"]
     assert [(each["name"], each["says_nothing"]) for each in told["poor_factors"]] == [("spire", False), ("form", True)]
     assert [each["mistaken"] for each in told["poor_factors"]] == pytest.approx([30, 60])
+    assert told["all_classes_occur"] is False  # of four 3 are covered
+    assert found({"evaluate.factors": {"time": {**off, "classes": 3}}})["all_classes_occur"] is True
 
 
 def test_the_benchmark_s_rows_are_found():
@@ -108,6 +116,7 @@ def test_the_benchmark_s_rows_are_found():
     assert (told["none_is_faster"], told["drawn_as_picked"], told["times_as_fast"]) == (False, True, 100)
     assert told["report_seconds"] == 100
     assert found(run=changed(RUN, "params.model", "paper"))["report_seconds"] is None
+    assert found({"train.parameters": 1})["report_seconds"] is None
     assert found(run=changed(RUN, "sampling.steps", 20))["drawn_as_picked"] is False
 
 

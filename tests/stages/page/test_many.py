@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from stages.page.facts import records
 from stages.page.publish import write_picture
-from stages.page.sheets import LONGEST, sheet
+from stages.page.sheets import LONGEST, neighbour_sheet, sheet
 
 
 def split(images_of: dict[str, int]) -> dict[str, Any]:
@@ -34,6 +35,21 @@ def test_a_long_sheet_has_smaller_tiles(rows: int, columns: int) -> None:
     width, height = found.picture.size
     assert max(width, height) <= LONGEST
     assert (width % columns, height % rows) == (0, 0)  # each tile at a whole pixel
+
+
+def test_the_best_are_on_the_sheet_wherever_they_stand(tmp_path: Path) -> None:
+    """Of 70 ranked samples the first 64 are shown; the nearest is the last."""
+    for name, count in (("samples", 70), ("train", 1), ("val", 1)):
+        np.save(tmp_path / f"{name}.npy", np.arange(count, dtype=np.uint8).repeat(12).reshape(count, 2, 2, 3))
+    nothing = dict.fromkeys(["neighbour", "original", "held_out_neighbour"], 0)
+    nothing |= dict.fromkeys(["mirrored", "original_mirrored", "held_out_mirrored"], 0)
+    table = pd.DataFrame({"rank": range(1, 71), "sample": range(69, -1, -1), **nothing})
+    table.to_csv(tmp_path / "neighbours.csv", index=False)
+    found, rows = neighbour_sheet(tmp_path, tmp_path, tmp_path / "neighbours.csv", best=2)
+    assert [row["sample"] for row in rows] == [*range(64), 68, 69]
+    assert found.rows == 66
+    best = next(row for row in rows if row["rank"] == 1)
+    assert np.unique(np.asarray(found.picture)[best["row"] * found.picture.height // found.rows, 0]).tolist() == [69]
 
 
 def test_a_picture_too_long_for_webp_is_reduced(tmp_path: Path) -> None:

@@ -185,6 +185,8 @@ def test_metrics_are_few_flat_and_the_ones_that_matter(build):
     rank = DETAILS["rank"]
     copied = {**rank, "copies": {**rank["copies"], "samples": {**rank["copies"]["samples"], "value": 0.046875}}}
     assert json.loads((build({"rank": copied}) / "metrics.json").read_text())["copies"] == 3
+    copied["copies"]["limit"] = 0.0  # nothing can be flagged
+    assert "copies" not in json.loads((build({"rank": copied}) / "metrics.json").read_text())
 
 
 def test_same_inputs_give_the_same_bytes(build):

@@ -11,22 +11,25 @@ def test_words_follow_the_numbers(build):
     text = (build() / "page.md").read_text()
     assert "no nearer to the training images than new real images" in text
     assert "wholly above 0" in text
-    near = {**DETAILS["rank"], "samples": placed(0.1, 64), "best": {**distances(0.06, 6), "flagged": 0}}
+    near = {**DETAILS["rank"], "percentile": placed(0.4, 64), "best": {**distances(0.06, 6), "flagged": 0}}
     alike = {**DETAILS["evaluate"], "samples": measured(0.04)}
     text = (build({"rank": near, "evaluate": alike}) / "page.md").read_text()
     assert "lie nearer to the training images than new real images" in text
-    assert "interval of the samples\N{RIGHT SINGLE QUOTATION MARK} KID holds 0" in text
+    assert "interval of the samples\N{RIGHT SINGLE QUOTATION MARK} KID does not lie above 0" in text
     assert "cannot be told from real images" in text
 
 
 def test_the_yardsticks_of_the_best_are_told(build):
     text = (build() / "page.md").read_text()
     assert "LPIPS between batches of training images is 0.550 to 0.650 (means of 16 pairs of batches of 64)" in text
-    assert "have a mean of 0.170 to 0.270 (7 batches); the mean of our best, 0.200, lies within" in text
+    assert "have a mean of 0.170 to 0.270 (19 batches); the mean of our best, 0.200, lies within" in text
     far = {**DETAILS["rank"], "best": {**distances(0.6, 6), "flagged": 0}}
     text = (build({"rank": far}) / "page.md").read_text()
     assert "Not all of our best are nearer than that." in text
     assert "lies above all of these" in text
+    few = {name: distances(0.22, 4) for name in ("lowest", "mean", "highest")}
+    text = (build({"rank": {**DETAILS["rank"], "best_of_held_out": few}}) / "page.md").read_text()
+    assert "(4 batches); the mean of our best, 0.200, says little beside so few" in text
     none = {name: {"n": 0} for name in ("lowest", "mean", "highest")}
     text = (build({"rank": {**DETAILS["rank"], "best_of_held_out": none}}) / "page.md").read_text()
     assert "too few to say" in text
@@ -76,6 +79,17 @@ def test_categories_are_told_where_there_are_some(build):
     sets = {"samples": compared, "real": compared}
     text = (build({"evaluate": {**DETAILS["evaluate"], "categories": {"tower": sets}}}) / "page.md").read_text()
     assert re.search(r"\| tower \| 0.300 \[0.250, 0.350\] \(0.300\) \|", text)
+    assert "All samples are of the category" not in text
+    text = (build(params={"sample.category": "tower"}) / "page.md").read_text()
+    assert "All samples are of the category tower, the images of all categories" in text
+    assert "one of tower alone, as here, is better judged by the table of categories" in text
+
+
+def test_the_first_row_of_an_interpolation_is_the_report_s_only_if_it_is(build):
+    words = "The first row is the report\N{RIGHT SINGLE QUOTATION MARK}s method"
+    assert words in (build() / "page.md").read_text()
+    others = {"interpolate.methods": ["slerp_ddim", "lerp_ancestral"]}
+    assert words not in (build(params=others) / "page.md").read_text()
 
 
 def test_evaluation_is_told_as_it_is(build):
@@ -83,7 +97,8 @@ def test_evaluation_is_told_as_it_is(build):
     assert "There is no FID: 64 samples and 4,000 real images; the covariance of 2,048 features." in text
     assert "nine intervals 6 leave 0 out" in text
     assert "poor at the form of the roof: it mistakes 30 of 100" in text
-    assert "distances lies above 0" in text
+    assert "distances lies above the distance of the training images" in text
+    assert "not confirmed: classes are missing (section 6)" in text
     assert "more than the 8 bits" not in text
     evaluate = {key: value for key, value in DETAILS["evaluate"].items() if key != "factors"}
     evaluate["frechet"] = {"fid_inception": {**estimate(12.5, 5000), "all_training_images": 50000}}
@@ -108,7 +123,9 @@ def test_copies_are_told(build):
     assert "0.150 to 0.250, are good without being copies" in (build({"rank": near}) / "page.md").read_text()
     assert "Not all of them are good" in (build({"rank": far}) / "page.md").read_text()
     few = {**rank, "copies": {**rank["copies"], "limit": 0.0}}
-    assert "too few to flag anything" in (build({"rank": few}) / "page.md").read_text()
+    text = (build({"rank": few}) / "page.md").read_text()
+    assert "too few to flag anything" in text
+    assert "cannot tell (section 5)" in text
 
 
 def test_resizing_for_lpips_is_told(build):
