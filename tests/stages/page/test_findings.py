@@ -107,7 +107,9 @@ def test_factors_are_told_apart():
     assert [(each["name"], each["says_nothing"]) for each in told["poor_factors"]] == [("spire", False), ("form", True)]
     assert [each["mistaken"] for each in told["poor_factors"]] == pytest.approx([30, 60])
     assert told["all_classes_occur"] is False  # of four 3 are covered
-    assert found({"evaluate.factors": {"time": {**off, "classes": 3}}})["all_classes_occur"] is True
+    whole = {**off, "classes": 3}
+    assert found({"evaluate.factors": {"time": whole, "form": blind}})["all_classes_occur"] is False
+    assert found({"evaluate.factors": {"time": whole}})["all_classes_occur"] is True
 
 
 def test_the_benchmark_s_rows_are_found():
