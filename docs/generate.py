@@ -244,7 +244,12 @@ def filled(page: Path, parts: Mapping[str, str]) -> str:
 
 def generated() -> dict[Path, str]:
     """The content of each page that is made of the code or of benchmarks, wholly or in part."""
-    tables = {"classes": classes.table, "comparison": comparison.table, "sizes": larger.table}
+    tables = {
+        "classes": classes.table,
+        "classes_photos": classes.table,
+        "comparison": comparison.table,
+        "sizes": larger.table,
+    }
     parts = {
         "docs/architecture.md": {"stages": stages(), "ddpm": graph("ddpm"), "uses": uses()},
         "docs/systems.md": {"systems": systems(), "sizes": sizes()},
