@@ -1,4 +1,4 @@
-"""Where things are, what the smoke profile is, and how a thing that takes long is made once for all workers."""
+"""Where things are, what makes a run quick, and how a thing that takes long is made once for all workers."""
 
 import fcntl
 import os
@@ -14,24 +14,30 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOS = REPOSITORY.parent / "shared" / "data"
 """LMDBs of real photographs, which not every machine has."""
 STAGES = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
-CHANGES = (
-    "data=smoke",
-    "model=smoke",
+LITTLE = (
+    "data=demo",
+    "model=tiny",
     "epochs=2",
+    "models.tiny.network.channels=16",
+    "models.tiny.network.groups=1",
+    "models.tiny.network.patch=4",
+    "sources.demo.train_images=96",
+    "sources.demo.val_images=32",
     "interpolate.pairs=2",
     "interpolate.frames=3",
     "interpolate.steps=2",
-    "likelihood.images=8",
+    "likelihood.images=16",
     "likelihood.bins=4",
     "rank.batches=2",
     "sample.count=64",
     "runtime.threads=1",
 )
+"""What makes the default profile quick."""
 
 
-def smoke_options(*changes: str) -> list[str]:
-    """Those of `dvc exp run` for the quickest run of the whole pipeline, but for `changes` such as `"epochs=1"`."""
-    values = dict(change.split("=", 1) for change in [*CHANGES, *changes])
+def little_options(*changes: str) -> list[str]:
+    """Those of `dvc exp run` for the default profile on little data, but for `changes` such as `"epochs=1"`."""
+    values = dict(change.split("=", 1) for change in [*LITTLE, *changes])
     return [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
 
 

@@ -28,23 +28,6 @@ from stages.kit.params import Params
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LINKED = [*PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "benchmarks" / "README.md"]
 BLOCK = re.compile(r"^(?:<!-- not run: (.+?) -->\n)?```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LITTLE = [
-    "epochs=2",
-    "runtime.threads=1",
-    "models.tiny.network.channels=16",
-    "models.tiny.network.groups=1",
-    "models.tiny.network.patch=4",
-    "sources.demo.train_images=96",
-    "sources.demo.val_images=32",
-    "interpolate.pairs=2",
-    "interpolate.frames=3",
-    "interpolate.steps=2",
-    "likelihood.images=16",
-    "likelihood.bins=4",
-    "rank.batches=2",
-    "sample.count=64",
-]
-"""What makes the default profile quick; a command of the documentation may change it."""
 
 
 class Block(NamedTuple):
@@ -118,23 +101,21 @@ def test_python_modules_have_the_options(call: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def little(tmp_path_factory: pytest.TempPathFactory, backbone: object) -> Clone:
-    """A clone in which the default profile has run on little data."""
-    clone = Clone(tmp_path_factory.mktemp("docs"))
-    apply_overrides(clone.folder / "params.yaml", LITTLE)
-    clone.dvc("repro")
-    clone.commit("little data")
+def clone(tmp_path_factory: pytest.TempPathFactory, little: Clone) -> Clone:
+    """A clone in which the default profile has run once on little data, for the pages in their order."""
+    clone = little.copy(tmp_path_factory.mktemp("docs") / "clone")
+    clone.commit("run on little data")
     return clone
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
-def test_commands_run(page: str, little: Clone) -> None:
+def test_commands_run(page: str, clone: Clone) -> None:
     """Those of a page, in their order; what they change stays for the next page, as for a reader."""
     for block in blocks():
         if block.page == page and not block.reason:
             command = ["bash", "-euc", block.commands]
-            done = subprocess.run(command, cwd=little.folder, env=variables(), capture_output=True, text=True)
+            done = subprocess.run(command, cwd=clone.folder, env=variables(), capture_output=True, text=True)
             assert not done.returncode, block.commands + done.stdout + done.stderr
 
 

@@ -31,10 +31,10 @@ def workspace(clone: Clone) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Iterator[Clone]:
+def swept(tmp_path_factory: pytest.TempPathFactory, little: Clone) -> Iterator[Clone]:
     """A clone in which a worker of DVC's queue has run the documented sweep: two seeds of sampling."""
-    clone = smoke.copy(tmp_path_factory.mktemp("swept") / "clone")
-    clone.commit("smoke run")
+    clone = little.copy(tmp_path_factory.mktemp("swept") / "clone")
+    clone.commit("run on little data")
     before = workspace(clone)
     clone.dvc(*documented("exp run --queue"))
     clone.dvc("queue", "start")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import smoke_options
+from support import little_options
 
 from benchmarks._clone import Clone
 
 pytestmark = pytest.mark.slow
 
-GAN = smoke_options(
+GAN = little_options(
     "model=gan",
     "models.gan.network.channels=[16,8,4,4,4]",
     "models.gan.network.latent_channels=8",
@@ -22,10 +22,10 @@ GAN = smoke_options(
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
-    """A clone in which the smoke profile has run once, for the tests of this module in their order."""
-    clone = smoke.copy(tmp_path_factory.mktemp("gan") / "clone")
-    clone.commit("smoke run")
+def clone(tmp_path_factory: pytest.TempPathFactory, little: Clone) -> Clone:
+    """A clone in which the default profile has run once on little data, for the tests of this module in their order."""
+    clone = little.copy(tmp_path_factory.mktemp("gan") / "clone")
+    clone.commit("run on little data")
     return clone
 
 
@@ -72,6 +72,6 @@ def test_a_gan_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
 
 
 def test_back_to_the_diffusion_model_all_comes_from_the_cache(clone: Clone) -> None:
-    ran = clone.ran("exp", "run", *smoke_options())
+    ran = clone.ran("exp", "run", *little_options())
     assert set(ran) <= {"train", "gan", "page"}  # those with outputs that Git keeps, which the run cache leaves out
     assert list(Path(clone.folder / "data" / "model").glob("*.safetensors"))

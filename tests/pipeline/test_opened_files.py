@@ -33,7 +33,7 @@ def within(path: str, places: list[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def opened(traced: str) -> dict[str, dict[str, set[str]]]:
-    """By stage and by `r` or `w`, the files of the checkout that the smoke pipeline has opened."""
+    """By stage and by `r` or `w`, the files of the checkout that a run of the pipeline has opened."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for line in traced.splitlines():
         stage, mode, path = line.split("\t")

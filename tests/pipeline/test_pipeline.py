@@ -1,4 +1,4 @@
-"""The pipeline as its users run it: `dvc` in a clone of this repository, with the smoke profile."""
+"""The pipeline as its users run it: `dvc` in a clone of this repository, with the default profile on little data."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
-from support import REPOSITORY, smoke_options
+from support import REPOSITORY, little_options
 
 from benchmarks._clone import Clone
 
@@ -16,9 +16,9 @@ METRICS = {"kid", "kid_low", "kid_high", "precision", "recall", "lpips6", "loss"
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
-    """A clone in which the smoke profile has run once, for the tests of this module in their order."""
-    return smoke.copy(tmp_path_factory.mktemp("pipeline") / "clone")
+def clone(tmp_path_factory: pytest.TempPathFactory, little: Clone) -> Clone:
+    """A clone in which the default profile has run once on little data, for the tests of this module in their order."""
+    return little.copy(tmp_path_factory.mktemp("pipeline") / "clone")
 
 
 def test_the_committed_lock_and_reports_are_those_of_the_code(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_code_that_changes_no_output_runs_nothing(clone: Clone) -> None:
 
 @pytest.mark.slow
 def test_a_parameter_runs_what_it_can_change(clone: Clone) -> None:
-    clone.commit("smoke run")
+    clone.commit("run on little data")
     sampled = ["evaluate", "page", "rank", "sample"]
     trained = sorted([*sampled, "gan", "interpolate", "likelihood", "train", "tune"])
     sampler = ["-S", "sample.sampler=dpmpp_2m", "-S", "sample.steps=5"]
@@ -98,13 +98,13 @@ def assert_runs_can_be_compared_in_120_columns(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("extract.size=50", "images of 50 px can't be halved through 2 levels: use a multiple of 8"),
+        ("extract.size=50", "images of 50 px can't be halved through 2 levels: use a multiple of 16"),
         ("sample.sampler=magic", "input should be 'ancestral', 'ddim', 'dpmpp_2m', "),
-        ("sources.smoke.kind=magic", "sources.smoke.kind = 'magic': must be one of generate, path, lsun"),
+        ("sources.demo.kind=magic", "sources.demo.kind = 'magic': must be one of generate, path, lsun"),
     ],
 )
 def test_a_wrong_parameter_fails_in_one_line(clone: Clone, change: str, message: str) -> None:
-    found = clone.dvc("exp", "run", "--temp", *smoke_options(change), fails=True)
+    found = clone.dvc("exp", "run", "--temp", *little_options(change), fails=True)
     assert message in found
     assert "Traceback" not in found
 

@@ -37,12 +37,12 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pushed(tmp_path_factory: pytest.TempPathFactory, smoke: Clone, endpoint: str) -> Clone:
-    """A clone whose smoke run is committed and lies in the bucket."""
-    clone = smoke.copy(tmp_path_factory.mktemp("remote") / "pushed")
+def pushed(tmp_path_factory: pytest.TempPathFactory, little: Clone, endpoint: str) -> Clone:
+    """A clone whose run is committed and lies in the bucket."""
+    clone = little.copy(tmp_path_factory.mktemp("remote") / "pushed")
     clone.dvc("remote", "add", "--default", "storage", "s3://my-bucket/ddpm-church")
     clone.dvc("remote", "modify", "storage", "endpointurl", endpoint)
-    clone.commit("smoke run")
+    clone.commit("run on little data")
     clone.dvc("push")
     clone.git("tag", "-a", "ddpm-church@v1.0.0", "-m", "first model")
     return clone

@@ -19,8 +19,8 @@ def neighbours(clone: Clone) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def clone(smoke: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    return smoke.copy(tmp_path_factory.mktemp("shells") / "clone")
+def clone(little: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return little.copy(tmp_path_factory.mktemp("shells") / "clone")
 
 
 @pytest.mark.slow

@@ -5,21 +5,21 @@ import time
 
 import psutil
 import pytest
-from support import smoke_options
+from support import little_options
 
 from benchmarks._clone import Clone
 
 pytestmark = pytest.mark.slow
 
-TUNE = smoke_options("tune.objective=distillation", "tune.epochs=6", "runtime.save_every_seconds=0")
-UNTUNED = smoke_options("tune.objective=none", "tune.epochs=8", "sample.steps=null")
+TUNE = little_options("tune.objective=distillation", "tune.epochs=6", "runtime.save_every_seconds=0")
+UNTUNED = little_options("tune.objective=none", "tune.epochs=8", "sample.steps=null")
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, smoke: Clone) -> Clone:
-    """A clone in which the smoke profile has run once, for the tests of this module in their order."""
-    clone = smoke.copy(tmp_path_factory.mktemp("tune") / "clone")
-    clone.commit("smoke run")
+def clone(tmp_path_factory: pytest.TempPathFactory, little: Clone) -> Clone:
+    """A clone in which the default profile has run once on little data, for the tests of this module in their order."""
+    clone = little.copy(tmp_path_factory.mktemp("tune") / "clone")
+    clone.commit("run on little data")
     return clone
 
 
