@@ -1,4 +1,4 @@
-"""Whether all stages accept params.yaml: `python -m tools.check`. `dvc repro` asks this before it trains.
+"""Whether all stages accept params.yaml: `python -m tools.check`. `dvc repro` asks this before what takes long.
 
 No stage could ask it itself: it would import the others, and run again for whatever they change.
 """
@@ -62,7 +62,7 @@ SECTIONS: Mapping[str, type] = {
 
 
 def main(*, images: Path | None = None) -> str:
-    """Check params.yaml as all stages do that come after `extract`, and the number of IMAGES in that folder."""
+    """Check params.yaml as all stages do that come after `fetch`, and the number of IMAGES in that folder."""
     params = inception_checked(read_params())
     kind = params.model().kind
     for part, config in MODEL[kind].items():

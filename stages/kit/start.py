@@ -19,14 +19,15 @@ from stages.kit.runtime import RuntimeConfig, set_arithmetic
 ROOT = Path(__file__).parents[2]
 
 
-def check() -> None:
-    """End this process where `tools.check` finds what a later stage of `dvc repro` would refuse.
+def check(stage: str) -> None:
+    """End this process where `tools.check` finds what a stage of `dvc repro` after this one would refuse.
 
     In a process of its own, so that nothing it imports becomes part of what a state of a training belongs to. And not
     as a dependency: the answer changes no output, and another value of `rank.best` must train no model again.
     """
     images = Path("data", "images")
-    folder = ["--images", str(images)] if (images / "val.npy").exists() else []
+    there = stage not in ("fetch", "extract") and (images / "val.npy").exists()
+    folder = ["--images", str(images)] if there else []
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"} | {"PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-m", "tools.check", *folder], env=environment, check=False)
@@ -35,15 +36,17 @@ def check() -> None:
 
 
 def takes_long(stage: str, entry: ModelEntry, params: Params) -> bool:
-    """Whether `stage` trains for a model with this `entry`: before it is asked whether later stages accept all."""
-    diffusion = entry.kind == "diffusion"
-    trains = {
+    """Whether `stage` trains a model with this `entry`, or gets images from elsewhere: then it asks `check` first."""
+    diffusion, source = entry.kind == "diffusion", params.source().kind
+    long = {
+        "fetch": source == "lsun",  # a download
+        "extract": source != "generate",
         "autoencode": entry.space == "latents",
         "train": diffusion,
         "tune": diffusion and params.mapping("tune").get("objective") != "none",
         "gan": entry.kind == "gan",
     }
-    return trains.get(stage, False)
+    return long.get(stage, False)
 
 
 def start(stage: str, *, shared: bool = False) -> None:
@@ -63,7 +66,7 @@ def loaded(stage: str, shared: bool) -> tuple[Any, Callable[..., str]]:
             entry = params.model()  # refused before anything is downloaded
             set_arithmetic(params.section(RuntimeConfig, "runtime"))
             if takes_long(stage, entry, params) and by_dvc() and not in_group():
-                check()
+                check(stage)
             if shared:
                 launch(f"stages.{stage}", sys.argv[1:])
         except (StageError, ConfigError, OSError) as error:

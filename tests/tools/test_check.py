@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import REPOSITORY, WriteParams
+from support import REPOSITORY, STAGES, WriteParams
 
 from ddpm.config import ConfigError
 from stages.kit.errors import StageError
+from stages.kit.params import read_params
+from stages.kit.start import takes_long
 from stages.shared.files.formats import write_safetensors
 from tools import check
 
@@ -80,6 +82,23 @@ def test_a_guide_of_tuned_weights_has_their_average(write_params: WriteParams) -
     write_safetensors(check.Path("weak/ema_0.997.safetensors"), {}, {"network": {}})
     with pytest.raises(ConfigError, match=r"sampling\.ema_decay = 0\.99: weak has ema_0\.997\.safetensors"):
         check.main()
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({}, ["train"]),
+        ({"data": "lsun"}, ["fetch", "extract", "train"]),
+        ({"data": "folder", "tune.objective": "tuning"}, ["extract", "train", "tune"]),
+        ({"data": "smoke", "model": "latent", "tune.objective": "none"}, ["autoencode", "train"]),
+        ({"data": "path", "model": "gan"}, ["extract", "gan"]),
+    ],
+)
+def test_stages_that_take_long_ask_first(write_params: WriteParams, changes: dict[str, Any], stages: list[str]) -> None:
+    """As images that come from elsewhere do, and every training."""
+    write_params(changes)
+    params = read_params()
+    assert [stage for stage in STAGES if takes_long(stage, params.model(), params)] == stages
 
 
 def test_dvc_trains_only_after_the_check(write_params: WriteParams) -> None:
