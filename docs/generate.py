@@ -28,7 +28,8 @@ HEAD = """\
 Made by `python -m docs.generate` from the dataclasses that read `params.yaml` and the comments in it; a test compares.
 `dvc exp run -S KEY=VALUE` changes one. "Empty" is nothing behind the colon, `-S KEY=null`. Whether parameters fit
 together, such as `attention` and `extract.size`, is checked by the stage that reads them; `dvc repro` asks
-`python -m tools.check` before it trains whether later stages will accept theirs.
+`python -m tools.check` before it downloads, resizes images from elsewhere or trains whether later stages will accept
+theirs.
 """
 
 
@@ -153,8 +154,8 @@ def reached(edges: Mapping[str, set[str]], name: str) -> set[str]:
 
 
 def uses() -> str:
-    """A table of the rooms of `ddpm` and of `stages/shared` that each stage imports."""
-    lines = ["| stage | rooms of `ddpm` | rooms of `stages/shared` |", "|---|---|---|"]
+    """A table of the packages of `ddpm` and of `stages/shared` that each stage imports."""
+    lines = ["| stage | packages of `ddpm` | packages of `stages/shared` |", "|---|---|---|"]
     for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]:
         names = set().union(*map(imports_of, modules(f"stages.{name}")))
         rooms = {room(target) for target in names if target.startswith("ddpm.")}

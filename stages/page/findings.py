@@ -9,6 +9,8 @@ UNIFORM_BITS = 8
 """Bits per dimension of a distribution that knows nothing of images."""
 CHANCE = 0.5
 """The mean place of an image among others of its kind, from 0, the nearest, to 1."""
+CLAIMED_FACTORS = ("time", "weather")
+"""Of drawn images; the report says that its samples show different ones."""
 GOOD_ACCURACY = 0.9
 """Of a classifier; with less, what it says of samples is blurred."""
 ENOUGH_BATCHES = 19
@@ -64,6 +66,7 @@ def of_selection(rank: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
 def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
     """What the metrics of the samples leave no doubt of."""
     samples, real, factors = evaluate["samples"], evaluate["real"], evaluate.get("factors", {})
+    claimed = [factor for name, factor in factors.items() if name in CLAIMED_FACTORS]
     to_training = evaluate["samples_to_training"]
     diversity, of_real = samples["diversity_lpips"], real["diversity_lpips"]
     return {
@@ -72,13 +75,9 @@ def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
         "less_diverse": diversity["high"] < of_real["low"],
         "more_diverse": diversity["low"] > of_real["high"],
         "colours_off": {"samples": colours_off(samples), "real": colours_off(real)},
-        "all_classes_occur": all(factor["samples"]["covered"] == factor["classes"] for factor in factors.values()),
-        # A distance can't be negative, so chance alone lifts it: it has to lie above that of training images.
-        "differing_factors": [
-            name
-            for name, factor in factors.items()
-            if factor["samples"]["distance"]["low"] > factor["real"]["distance"]["value"]
-        ],
+        "times_and_weathers_occur": all(each["samples"]["covered"] == each["classes"] for each in claimed),
+        "times_and_weathers_differ": any(map(_differs, claimed)),
+        "differing_factors": [name for name, factor in factors.items() if _differs(factor)],
         "poor_factors": [
             {
                 "name": name,
@@ -89,6 +88,11 @@ def of_evaluation(evaluate: Mapping[str, Any]) -> dict[str, Any]:
             if factor["accuracy"]["low"] < GOOD_ACCURACY
         ],
     }
+
+
+def _differs(factor: Mapping[str, Any]) -> bool:
+    """A distance can't be negative, so chance alone lifts it: it has to lie above that of training images."""
+    return bool(factor["samples"]["distance"]["low"] > factor["real"]["distance"]["value"])
 
 
 def of_benchmark(quality: Mapping[str, Any], run: Mapping[str, Any], parameters: int) -> dict[str, Any]:

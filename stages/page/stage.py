@@ -16,7 +16,7 @@ from stages.page.facts import described, estimates, headline, records
 from stages.page.findings import findings
 from stages.page.publish import Figure, plot_of, publish, publish_one, publish_sheets
 from stages.page.render import render
-from stages.page.sheets import neighbour_sheet, path_sheet, reverse_sheet
+from stages.page.sheets import SHOWN, neighbour_sheet, path_sheet, reverse_sheet
 from stages.shared.figures import save_figure
 from stages.shared.files.absent import NOTE
 from stages.shared.files.formats import write_json
@@ -147,6 +147,7 @@ def moving(params: Params, images: Path, samples: Path, neighbours: Path) -> dic
     return {
         "sheets": {"paths": paths, **({"reverse": reverse} if reverse else {}), "samples": gallery_sheet},
         "gallery": gallery,
+        "gallery_size": SHOWN,
         "moments": [*(f"t = {t:,}" for t in steps), "the sample"],
         "mixtures": [f"{index / (interpolate['frames'] - 1):.3g}" for index in range(interpolate["frames"])],
     }

@@ -106,10 +106,21 @@ def test_factors_are_told_apart():
     assert told["differing_factors"] == ["time"]
     assert [(each["name"], each["says_nothing"]) for each in told["poor_factors"]] == [("spire", False), ("form", True)]
     assert [each["mistaken"] for each in told["poor_factors"]] == pytest.approx([30, 60])
-    assert told["all_classes_occur"] is False  # of four 3 are covered
-    whole = {**off, "classes": 3}
-    assert found({"evaluate.factors": {"time": whole, "form": blind}})["all_classes_occur"] is False
-    assert found({"evaluate.factors": {"time": whole}})["all_classes_occur"] is True
+    assert told["times_and_weathers_occur"] is False  # of four 3 are covered
+    assert told["times_and_weathers_differ"] is True
+
+
+@pytest.mark.parametrize("name", ["time", "weather"])
+def test_the_claim_is_of_times_and_weathers(name: str):
+    """What is wrong with another factor says nothing of it."""
+    time, other = DETAILS["evaluate"]["factors"]["time"], {"time": "weather", "weather": "time"}[name]
+    right = {**time, "samples": {"distance": estimate(0.0), "covered": time["classes"]}}
+    wrong = {**time, "samples": {"distance": estimate(0.9), "covered": time["classes"] - 1}}
+    said = [
+        tuple(found({"evaluate.factors": factors})[f"times_and_weathers_{key}"] for key in ("occur", "differ"))
+        for factors in ({name: right, "form": wrong}, {name: wrong, other: right})
+    ]
+    assert said == [(True, False), (False, True)]
 
 
 def test_the_benchmark_s_rows_are_found():

@@ -98,7 +98,7 @@ def test_evaluation_is_told_as_it_is(build):
     assert "nine intervals 6 leave 0 out" in text
     assert "poor at the form of the roof: it mistakes 30 of 100" in text
     assert "distances lies above the distance of the training images" in text
-    assert "not confirmed: classes are missing (section 6)" in text
+    assert "not confirmed: some never occur (section 6)" in text
     assert "more than the 8 bits" not in text
     evaluate = {key: value for key, value in DETAILS["evaluate"].items() if key != "factors"}
     evaluate["frechet"] = {"fid_inception": {**estimate(12.5, 5000), "all_training_images": 50000}}
