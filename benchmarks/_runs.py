@@ -92,8 +92,11 @@ def told(folder: Path, trained: Sequence[str], *, ranked: bool) -> dict[str, Any
     stages = [*trained, "rank"] if ranked else trained
     details = {name: json.loads((folder / f"reports/details/{name}.json").read_text()) for name in stages}
     recipes = {stage: (model["autoencoder"] if stage == "autoencode" else model)["recipe"] for stage in trained}
+    batches = {stage: recipe["batch_images"] for stage, recipe in recipes.items()}
+    if "tune" in batches:
+        batches["tune"] = params["tune"]["batch_images"] or batches["tune"]
     found = {
-        "images": sum(details[stage]["steps"] * recipe["batch_images"] for stage, recipe in recipes.items()),
+        "images": sum(details[stage]["steps"] * batch for stage, batch in batches.items()),
         "parameters": sum(details[stage]["parameters"] for stage in trained if stage != "tune"),
     }
     if ranked:

@@ -37,7 +37,7 @@ from stages.shared.models.gan import GanSampling, require_no_sampler
 from stages.shared.models.tuned import require_stops
 from stages.shared.ranking import RankConfig
 from stages.train.stage import require_label_dropout
-from stages.tune.stage import own_sampling, stops_of
+from stages.tune.stage import own_sampling, times_of
 
 MODEL: Mapping[str, Mapping[str, type]] = {
     "diffusion": {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling},
@@ -128,7 +128,8 @@ def require_steps(params: Params) -> None:
     schedule = NoiseSchedule(diffusion, params.model().log_snr_shift)
     VariationalBound(schedule, own.variance)
     tune = params.section(TuneConfig, "tune")
-    own, stops = drawn_by(params), [] if tune.objective == "none" else stops_of(tune, schedule)
+    own = drawn_by(params)
+    stops = [] if tune.objective == "none" else times_of(tune, schedule)[:: tune.steps_between]
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     chosen = sample.steps or sample.sampler or sample.spacing

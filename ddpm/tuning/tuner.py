@@ -27,15 +27,18 @@ from ddpm.tuning.consistency import Estimate, error, noise_step, step_down, targ
 class TuneConfig:
     """How trained weights are tuned for one or two evaluations; with the objective `none` they are not.
 
-    `distillation` (Song et al. 2023, arXiv:2303.01469) steps down by the teacher's DDIM, and all stops weigh the same.
-    `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no teacher: it steps down with the image and the noise of x_t,
-    and an error counts with one over the step of the noise-to-signal ratio. The stops are `points` times, equal in log
-    SNR and drawn equally often. The network that sets the target is an average of the tuned one.
+    `distillation` (Song et al. 2023, arXiv:2303.01469) goes from stop to stop by `teacher_steps` of the teacher, and
+    all stops weigh the same. `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no teacher: it steps down with the
+    image and the noise of x_t, and an error counts with one over the step of the noise-to-signal ratio. The stops are
+    `points` times, equal in log SNR and drawn equally often; those of the teacher between them are so too. The network
+    that sets the target is an average of the tuned one.
     """
 
     objective: Literal["none", "distillation", "tuning"]
     epochs: PositiveInt
     points: Annotated[int, Field(ge=2)]
+    teacher_steps: PositiveInt
+    batch_images: PositiveInt | None
     learning_rate: PositiveFloat
     target_decay: Annotated[float, Field(ge=0, lt=1)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
@@ -45,14 +48,20 @@ class TuneConfig:
         if self.points % 2:
             raise ValueError("points must be even: the second of two evaluations is at the middle one")
 
+    @property
+    def steps_between(self) -> int:
+        """The steps that lead from one stop to the next."""
+        return self.teacher_steps if self.objective == "distillation" else 1
+
     def recipe(self, trained: Recipe, count: int) -> Recipe:
-        """How a model that was `trained` so is tuned on `count` images: with its batches, optimiser and label dropout.
+        """How a model that was `trained` so is tuned on `count` images: with its optimiser and label dropout.
 
         The rate falls along a cosine after a warm-up of at most a tenth of the steps.
         """
         decays = tuple(dict.fromkeys(decay for decay in (self.target_decay, self.ema_decay) if decay))
         changes: dict[str, Any] = {"loss": "mean", "drop_last": False, "rate_schedule": "cosine", "ema_decays": decays}
-        recipe = replace(trained, learning_rate=self.learning_rate, **changes)
+        batch = self.batch_images or trained.batch_images
+        recipe = replace(trained, learning_rate=self.learning_rate, batch_images=batch, **changes)
         warmup = min(recipe.warmup_steps, total_steps(recipe, self.epochs, count) // 10)
         return replace(recipe, warmup_steps=warmup)
 
@@ -68,11 +77,11 @@ class StopBatches(Batches):
 
 
 class Tuner(Trainer):
-    """The steps that turn a copy of `teacher` into a consistency function; `batches` have their t from `stops`.
+    """The steps that turn a copy of `teacher` into a consistency function; `batches` have their t from its stops.
 
     Args:
         tune: objective, length, target network.
-        stops: falling time steps from T - 1.
+        times: falling time steps from T - 1: every `tune.steps_between`-th is a stop, the others are the teacher's.
         teacher: a trained network, which stays as it is.
         batches: of a recipe that `tune` has made.
         schedule: that of the teacher.
@@ -83,7 +92,7 @@ class Tuner(Trainer):
     def __init__(
         self,
         tune: TuneConfig,
-        stops: list[int],
+        times: list[int],
         teacher: UNet,
         batches: StopBatches,
         schedule: NoiseSchedule,
@@ -95,19 +104,22 @@ class Tuner(Trainer):
         super().__init__(batches, schedule, config, seed=seed, epochs=tune.epochs)
         self.tune, self.clip = tune, clip
         self.teacher = placed(copy.deepcopy(teacher), self.device).requires_grad_(False).eval()
-        below = torch.full((schedule.steps,), -1)  # [T], the stop below each one
-        below[stops[:-1]] = torch.tensor(stops[1:])
-        self.below = below.to(self.device)
+        steps = tune.steps_between
+        ways = torch.full((steps + 1, schedule.steps), -1)  # from each stop to the one below, or to -1, the image
+        for first in range(0, len(times), steps):
+            way = torch.tensor([*times, -1][first : first + steps + 1])
+            ways[:, way[0]] = way
+        self.ways = ways.to(self.device)
 
     def losses(self, state: TrainState, batch: Batch) -> Tensor:
         """How far each image's estimate is from that one stop further down, `[B]`."""
-        s, label = self.below[batch.t], batch.label
-        xt = q_sample(self.schedule, batch.x0, batch.t, batch.eps)
-        x0, eps = batch.x0, batch.eps
+        way, label = self.ways[:, batch.t], batch.label
+        s, xt = way[-1], q_sample(self.schedule, batch.x0, batch.t, batch.eps)
         with torch.no_grad():
             if self.tune.objective == "distillation":
-                x0, eps = teachers_path(self.schedule, self.teachers_estimate, xt, batch.t, label)
-            xs = step_down(self.schedule, x0, eps, s)
+                xs = teachers_path(self.schedule, self.teachers_estimate, xt, way, label)
+            else:
+                xs = step_down(self.schedule, batch.x0, batch.eps, s)
         target = state.averages[0] if self.tune.target_decay else state.model
         wanted = target_estimate(self.estimates(target), xs, s, label)
         torch.manual_seed(torch.initial_seed())  # the same dropout for both times, where the target has any

@@ -76,7 +76,8 @@ def prepare(
     require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
     encoded = open_latents(latents, len(data), data.shape[1], preprocessing) if model.codec else None
     labels = class_numbers(index, model.classes) if model.classes else None
-    stops = stops_of(config, model.schedule)
+    times = times_of(config, model.schedule)
+    stops = times[:: config.steps_between]
     try:
         recipe = config.recipe(parse(Recipe, settings["recipe"], f"{file}: recipe"), len(data))
         seed = word(config.seed, "tune")
@@ -91,7 +92,7 @@ def prepare(
             seed=seed,
             device=device,
         )
-        trainer = Tuner(config, stops, model.network, batches, model.schedule, shared, clip=model.own.clip)
+        trainer = Tuner(config, times, model.network, batches, model.schedule, shared, clip=model.own.clip)
     except ValueError as error:
         raise ConfigError(f"params.yaml: tune: {error}") from None
     described = {
@@ -115,14 +116,16 @@ def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
     return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=2, spacing=STOPS)
 
 
-def stops_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
-    """The times that tuned weights know, falling.
+def times_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
+    """Times from T - 1, falling: every `config.steps_between`-th is one that tuned weights know.
 
     Raises:
         ConfigError: there are not so many.
     """
-    if config.points > schedule.steps:
+    wanted = config.points * config.steps_between
+    if wanted > schedule.steps:
+        by = f" x tune.teacher_steps = {config.teacher_steps}" if config.steps_between > 1 else ""
         raise ConfigError(
-            f"params.yaml: tune.points = {config.points}: must be at most {schedule.steps}, diffusion.steps"
+            f"params.yaml: tune.points = {config.points}{by}: must be at most {schedule.steps}, diffusion.steps"
         )
-    return spaced_timesteps(schedule, config.points, STOPS)
+    return spaced_timesteps(schedule, wanted, STOPS)

@@ -27,7 +27,8 @@ def test_what_is_nearer_to_the_held_out_images_has_the_lower_kid() -> None:
 
 def test_a_run_tells_all_of_its_trainings(tmp_path: Path) -> None:
     model = {"recipe": {"batch_images": 16}, "autoencoder": {"recipe": {"batch_images": 8}}}
-    (tmp_path / "params.yaml").write_text(json.dumps({"model": "latent", "models": {"latent": model}}))
+    params = {"model": "latent", "models": {"latent": model}, "tune": {"batch_images": 4}}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
     details = {
         "autoencode": {"steps": 10, "parameters": 3},
         "train": {"steps": 100, "parameters": 5},
@@ -38,8 +39,9 @@ def test_a_run_tells_all_of_its_trainings(tmp_path: Path) -> None:
     for stage, values in details.items():
         (tmp_path / f"reports/details/{stage}.json").write_text(json.dumps(values))
     found = told(tmp_path, ["autoencode", "train", "tune"], ranked=True)
-    assert found == {"images": 80 + 1600 + 16, "parameters": 8, "place": 0.5, "copies": {"value": 0.0}}
-    assert "copies" not in told(tmp_path, ["train"], ranked=False)
+    assert found == {"images": 80 + 1600 + 4, "parameters": 8, "place": 0.5, "copies": {"value": 0.0}}
+    (tmp_path / "params.yaml").write_text(json.dumps({**params, "tune": {"batch_images": None}}))
+    assert told(tmp_path, ["tune"], ranked=False) == {"images": 16, "parameters": 0}
 
 
 @pytest.mark.parametrize(

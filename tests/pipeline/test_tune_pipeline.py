@@ -11,8 +11,8 @@ from benchmarks._clone import Clone
 
 pytestmark = pytest.mark.slow
 
-TUNE = little_options("tune.objective=distillation", "tune.epochs=6", "runtime.save_every_seconds=0")
-UNTUNED = little_options("tune.objective=none", "tune.epochs=8", "sample.steps=null")
+TUNE = little_options("tune.objective=distillation", "tune.epochs=5", "runtime.save_every_seconds=0")
+UNTUNED = little_options("tune.objective=none", "tune.epochs=6", "sample.steps=null")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ CONDITIONAL = {"data": "classes", "models.tiny.network.conditional": True}
         {**CONDITIONAL, "sample.category": "tower", "sample.labels": "training", "sample.guidance": 2.0},
         {"rank.best": 100, "rank.samples": 100},
         {"interpolate.frames": 129, "sample.count": 6},
-        {"tune.objective": "distillation", "sample.steps": 3, "interpolate.methods": ["slerp_native"]},
+        {"tune.objective": "distillation", "sample.steps": 4, "interpolate.methods": ["slerp_native"]},
     ],
 )
 def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[str, Any]) -> None:
@@ -58,6 +58,10 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"evaluate.inception": "nowhere.pth"}, r"evaluate\.inception = nowhere\.pth: no such file"),
         ({"tune.points": 9}, r"tune .*points must be even"),
         ({"tune.objective": "tuning", "tune.points": 1002}, r"tune\.points = 1002: must be at most 1000"),
+        (
+            {"tune.objective": "distillation", "tune.points": 400, "tune.teacher_steps": 3},
+            r"tune\.points = 400 x tune\.teacher_steps = 3: must be at most 1000",
+        ),
         ({"tune.objective": "tuning", "sample.spacing": "logsnr"}, r"yaml: sample\.steps = 2 with spacing logsnr"),
         ({"tune.objective": "tuning", "sample.steps": 5}, r"sample\.steps = 5 .* take spacing logsnr_trailing"),
         (

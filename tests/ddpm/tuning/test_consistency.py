@@ -14,7 +14,7 @@ from ddpm.diffusion.blocks import ResnetBlock
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.sampling.predictor import PredictorConfig, make_predictor
-from ddpm.sampling.samplers import SamplerConfig, run_sampler
+from ddpm.sampling.samplers import SamplerConfig, SamplerName, run_sampler
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.batches import Batch
 from ddpm.training.recipe import Recipe, TrainConfig
@@ -25,8 +25,8 @@ SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_sta
 S = 0.5
 """Standard deviation of the Gaussian data."""
 TUNE = {
-    "objective": "tuning", "epochs": 2, "points": 8, "learning_rate": 1e-3, "target_decay": 0.0, "ema_decay": 0.9,
-    "seed": 0,
+    "objective": "tuning", "epochs": 2, "points": 8, "teacher_steps": 1, "batch_images": None, "learning_rate": 1e-3,
+    "target_decay": 0.0, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
 NETWORK = {
     "channels": 8, "multipliers": [1, 2], "attention": [], "blocks": 1, "dropout": 0.5, "patch": 1,
@@ -41,16 +41,18 @@ RECIPE = {
 COLOURS = np.random.default_rng(0).integers(0, 256, (24, 1, 1, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 
 
-def tuner(stops: list[int] | None = None, *, clip: bool = True, **changes: Any) -> Tuner:
+def tuner(times: list[int] | None = None, *, clip: bool = True, **changes: Any) -> Tuner:
     """Of an untrained network."""
     tune = parse(TuneConfig, {**TUNE, **changes}, "tune")
     recipe = tune.recipe(parse(Recipe, RECIPE, "recipe"), len(COLOURS))
-    stops = stops or spaced_timesteps(SCHEDULE, tune.points, "logsnr_trailing")
-    batches = StopBatches(stops, COLOURS, None, 0, SCHEDULE, recipe, flip=False, seed=0, device=CPU)
+    times = times or spaced_timesteps(SCHEDULE, tune.points * tune.steps_between, "logsnr_trailing")
+    batches = StopBatches(
+        times[:: tune.steps_between], COLOURS, None, 0, SCHEDULE, recipe, flip=False, seed=0, device=CPU
+    )
     shared = {"flip": False, "clip_norm": 1.0, "micro_batch_images": None, "precision": "float32"}
     torch.manual_seed(0)
     network = UNet(parse(UNetConfig, NETWORK, "network"), COLOURS.shape[1])
-    return Tuner(tune, stops, network, batches, SCHEDULE, parse(TrainConfig, shared, "train"), clip=clip)
+    return Tuner(tune, times, network, batches, SCHEDULE, parse(TrainConfig, shared, "train"), clip=clip)
 
 
 class Linear(nn.Module):
@@ -123,6 +125,36 @@ def test_the_teachers_ddim_is_the_fixed_point_of_distillation(clip: bool) -> Non
     assert trainer.losses(state_of(finer), batch).mean() > 0.1
 
 
+def test_several_steps_of_the_teacher_are_a_solver_begun_anew_at_each_stop() -> None:
+    """DPM-Solver++(2M), of which DDIM's first step is a part; what it draws is again the fixed point."""
+    trainer = tuner(objective="distillation", points=2, teacher_steps=4)
+    trainer.teacher = lambda xt, t, label: 1.5 * torch.sin(3 * xt) + t.view(-1, 1, 1, 1) / 2000
+    times = spaced_timesteps(SCHEDULE, 8, "logsnr_trailing")
+    middle, predict = times[4], make_predictor(trainer.estimates(trainer.teacher), PredictorConfig())
+
+    def drawn(sampler: SamplerName, anew: bool = True) -> Any:
+        config = SamplerConfig(sampler=sampler, steps=8, spacing="logsnr_trailing")
+
+        def from_each(xt: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+            passed: dict[int, Tensor] = {}
+            x0 = []
+            for x, start in zip(xt.split(1), t.tolist(), strict=True):
+                passed[middle] = x
+                whole = run_sampler(
+                    config, predict, SCHEDULE, x, x.clone, lambda t, x, _: passed.update({t: x}), start=start
+                )
+                again = run_sampler(config, predict, SCHEDULE, passed[middle], x.clone, start=middle)
+                x0.append(again if anew else whole)
+            return torch.cat(x0)
+
+        return from_each
+
+    batch = gaussian_batch([times[0], middle])
+    assert trainer.losses(state_of(drawn("dpmpp_2m")), batch).max() < 1e-5
+    for other in (drawn("dpmpp_2m", anew=False), drawn("ddim")):
+        assert trainer.losses(state_of(other), batch).max() > 0.01
+
+
 def test_both_times_have_the_same_noise_and_the_last_target_is_the_image() -> None:
     trainer, linear = tuner(), Linear()
     stops = spaced_timesteps(SCHEDULE, 8, "logsnr_trailing")
@@ -187,6 +219,7 @@ def test_the_rest_of_the_recipe_is_that_of_the_training() -> None:
     assert (recipe.optimizer, recipe.batch_images, recipe.label_dropout) == ("muon", 4, 0.25)
     assert (recipe.loss, recipe.rate_schedule, recipe.drop_last) == ("mean", "cosine", False)
     assert (recipe.learning_rate, recipe.warmup_steps, recipe.ema_decays) == (1e-3, 30, (0.5, 0.9))
+    assert parse(TuneConfig, {**TUNE, "batch_images": 2}, "tune").recipe(trained, 24).batch_images == 2
 
 
 def test_odd_points_have_no_middle() -> None:

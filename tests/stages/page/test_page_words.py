@@ -51,7 +51,7 @@ def test_tuning_is_told_where_there_was_one(build, objective, words):
     assert "tune." not in (folder / "page.md").read_text()
     assert not (folder / "figures" / "tune_loss.svg").exists()
     sampling = {"ema_decay": 0.99, "sampler": "consistency", "steps": 2, "spacing": "logsnr_trailing", "clip": True}
-    tune = {"tune": {"objective": objective, "points": 12}, "sampling": sampling, "steps": 4000}
+    tune = {"tune": {"objective": objective, "points": 12, "teacher_steps": 3}, "sampling": sampling, "steps": 4000}
     tune |= {"loss": {"last_tenth": 0.0321, "n": 400}}
     folder = build({"tune": tune}, {"tune.objective": objective})
     text = (folder / "page.md").read_text()
