@@ -51,7 +51,7 @@ def test_pictures_that_two_revisions_show_fit_side_by_side():
 def test_the_readme_s_numbers_are_those_of_the_run():
     found = json.loads((REPORTS / "metrics.json").read_text())
     text = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
-    assert f"of {found['kid']:.3f} [{found['kid_low']:.3f}, {found['kid_high']:.3f}]" in text
+    assert f"is {found['kid']:.3f} [{found['kid_low']:.3f}, {found['kid_high']:.3f}]" in text
     assert found["kid_low"] > 0, "the samples can be told from real ones"
     assert found["copies"] == 0, "none is flagged"
 
