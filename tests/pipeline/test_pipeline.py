@@ -98,7 +98,7 @@ def assert_runs_can_be_compared_in_120_columns(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("extract.size=50", "images of 50 px can't be halved through 2 levels: use a multiple of 16"),
+        ("extract.size=50", "images of 50 px can't be halved through 3 levels: use a multiple of 16"),
         ("sample.sampler=magic", "input should be 'ancestral', 'ddim', 'dpmpp_2m', "),
         ("sources.demo.kind=magic", "sources.demo.kind = 'magic': must be one of generate, path, lsun"),
     ],
