@@ -9,7 +9,7 @@ stands the image itself, so what holds there spreads upwards, stop by stop, unti
 
 where x_s has the noise of x_t, so that few stops draw too little contrast: of a std of 0.5, 0.43 with 16 stops that are
 equal in log SNR, and 0.495 with 256. Where a teacher's steps lead from x_t to x_s, the best f is what that teacher
-draws, image for image.
+draws, begun anew at each stop, image for image.
 """
 
 import itertools
@@ -41,24 +41,18 @@ def teachers_path(
     The steps are those of DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095): DDIM, with the estimate of x_0
     extrapolated to the middle of the step from the second one on, but for a step to -1, the image itself.
     """
-    ratios = [_log_ratio(schedule, each) for each in times]
+    log_snr = [schedule.snr(each.clamp(min=0)).log().view(-1, 1, 1, 1) for each in times]
     before = None
     for index, (t, s) in enumerate(itertools.pairwise(times)):
         signal, noise = schedule.signal_noise(t)
         x0 = teacher(xt, t, label)
         middle = x0
         if before is not None:
-            reach = (ratios[index + 1] - ratios[index]) / (ratios[index] - ratios[index - 1]) / 2
+            reach = (log_snr[index + 1] - log_snr[index]) / (log_snr[index] - log_snr[index - 1]) / 2
             middle = torch.where(_clean(s), x0, x0 + reach * (x0 - before))
         xt = step_down(schedule, middle, (xt - signal * middle) / noise, s)
         before = x0
     return xt
-
-
-def _log_ratio(schedule: NoiseSchedule, t: Tensor) -> Tensor:
-    """log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), `[B, 1, 1, 1]`."""
-    signal, noise = schedule.signal_noise(t.clamp(min=0))
-    return (signal / noise).log()
 
 
 def target_estimate(target: Estimate, xs: Tensor, s: Tensor, label: Tensor | None) -> Tensor:
