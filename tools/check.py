@@ -129,7 +129,7 @@ def require_steps(params: Params) -> None:
     VariationalBound(schedule, own.variance)
     tune = params.section(TuneConfig, "tune")
     own = drawn_by(params)
-    stops = [] if tune.objective == "none" else times_of(tune, schedule)[:: tune.steps_between]
+    stops = [] if tune.objective == "none" else tune.stops(times_of(tune, schedule))
     interpolate = params.section(InterpolateConfig, "interpolate")
     sample, models = params.section(SampleConfig, "sample"), f"models.{params.top.model}.sampling"
     chosen = sample.steps or sample.sampler or sample.spacing

@@ -28,18 +28,24 @@ class TuneConfig:
     """How trained weights are tuned for one or two evaluations; with the objective `none` they are not.
 
     `distillation` (Song et al. 2023, arXiv:2303.01469) goes from stop to stop by `teacher_steps` of the teacher, and
-    all stops weigh the same. `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no teacher: it steps down with the
-    image and the noise of x_t, and an error counts with one over the step of the noise-to-signal ratio. The stops are
-    `points` times, equal in log SNR and drawn equally often; those of the teacher between them are so too. The network
-    that sets the target is an average of the tuned one.
+    all stops weigh the same. `matching` is distillation first, and then distribution matching (Yin et al. 2024,
+    arXiv:2311.18828) at two of the stops, the first and the middle one. Before each of its steps the fake score, which
+    learns what the tuned weights draw, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no
+    teacher: it steps down with the image and the noise of x_t, and an error counts with one over the step of the
+    noise-to-signal ratio. The stops are `points` times, equal in log SNR and drawn equally often; those of the teacher
+    between them are so too. The network that sets the target is an average of the tuned one.
     """
 
-    objective: Literal["none", "distillation", "tuning"]
+    objective: Literal["none", "distillation", "matching", "tuning"]
     epochs: PositiveInt
     points: Annotated[int, Field(ge=2)]
     teacher_steps: PositiveInt
     batch_images: PositiveInt | None
     learning_rate: PositiveFloat
+    matching_epochs: PositiveInt
+    matching_learning_rate: PositiveFloat
+    fake_score_steps: PositiveInt
+    fake_score_learning_rate: PositiveFloat
     target_decay: Annotated[float, Field(ge=0, lt=1)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     seed: NonNegativeInt
@@ -49,9 +55,19 @@ class TuneConfig:
             raise ValueError("points must be even: the second of two evaluations is at the middle one")
 
     @property
+    def distils(self) -> bool:
+        """Whether there is a teacher."""
+        return self.objective in ("distillation", "matching")
+
+    @property
     def steps_between(self) -> int:
         """The steps that lead from one stop to the next."""
-        return self.teacher_steps if self.objective == "distillation" else 1
+        return self.teacher_steps if self.distils else 1
+
+    def stops(self, times: list[int]) -> list[int]:
+        """Which of the falling `times` the weights know at the end: those that are stops, or two of them."""
+        stops = times[:: self.steps_between]
+        return stops[:: len(stops) // 2] if self.objective == "matching" else stops
 
     def recipe(self, trained: Recipe, count: int) -> Recipe:
         """How a model that was `trained` so is tuned on `count` images: with its optimiser and label dropout.
@@ -64,6 +80,18 @@ class TuneConfig:
         recipe = replace(trained, learning_rate=self.learning_rate, batch_images=batch, **changes)
         warmup = min(recipe.warmup_steps, total_steps(recipe, self.epochs, count) // 10)
         return replace(recipe, warmup_steps=warmup)
+
+    def matching_recipe(self, trained: Recipe, count: int) -> Recipe:
+        """The same for matching."""
+        return replace(self, epochs=self.matching_epochs, learning_rate=self.matching_learning_rate).recipe(
+            trained, count
+        )
+
+    def fake_score_recipe(self, trained: Recipe) -> Recipe:
+        """How the fake score is trained: as the model was, at a constant rate."""
+        rate, batch = self.fake_score_learning_rate, self.batch_images or trained.batch_images
+        changes: dict[str, Any] = {"loss": "mean", "drop_last": False, "rate_schedule": "constant", "ema_decays": ()}
+        return replace(trained, learning_rate=rate, batch_images=batch, **changes)
 
 
 class StopBatches(Batches):
@@ -102,7 +130,7 @@ class Tuner(Trainer):
     ):
         seed = word(tune.seed, "tune")
         super().__init__(batches, schedule, config, seed=seed, epochs=tune.epochs)
-        self.tune, self.clip = tune, clip
+        self.tune, self.times, self.clip = tune, times, clip
         self.teacher = placed(copy.deepcopy(teacher), self.device).requires_grad_(False).eval()
         steps = tune.steps_between
         ways = torch.full((steps + 1, schedule.steps), -1)  # from each stop to the one below, or to -1, the image
@@ -116,7 +144,7 @@ class Tuner(Trainer):
         way, label = self.ways[:, batch.t], batch.label
         s, xt = way[-1], q_sample(self.schedule, batch.x0, batch.t, batch.eps)
         with torch.no_grad():
-            if self.tune.objective == "distillation":
+            if self.tune.distils:
                 xs = teachers_path(self.schedule, self.teachers_estimate, xt, way, label)
             else:
                 xs = step_down(self.schedule, batch.x0, batch.eps, s)
@@ -132,5 +160,8 @@ class Tuner(Trainer):
 
     def teachers_estimate(self, xt: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         """The teacher's estimate of x_0, as its sampler takes it."""
-        x0 = self.estimates(self.teacher)(xt, t, label)
+        return self.clipped(self.estimates(self.teacher)(xt, t, label))
+
+    def clipped(self, x0: Tensor) -> Tensor:
+        """An estimate of x_0 as the sampler takes it."""
         return x0.clamp(-1, 1) if self.clip else x0

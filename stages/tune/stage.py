@@ -1,14 +1,18 @@
 """Stage `tune`: trained weights to those of a consistency function, which draws in one or two evaluations."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.rng import word
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.recipe import Recipe, TrainConfig
-from ddpm.training.trainer import TrainState
+from ddpm.training.trainer import Loop, TrainState
+from ddpm.tuning.matching import LOOKS, Matcher, MatchState
 from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
 from stages.kit.device import announce, setup
 from stages.kit.files import digest
@@ -61,7 +65,7 @@ def idle(config: TuneConfig, params: Params) -> str:
 
 def prepare(
     weights: Path, images: Path, latents: Path | None, config: TuneConfig, params: Params
-) -> tuple[Tuner, Job[TrainState]]:
+) -> tuple[Loop[Any, Any], Job[TrainState]]:
     """All that the section `tune` asks for, with a network that begins as the teacher.
 
     Raises:
@@ -76,27 +80,21 @@ def prepare(
     require_one_preprocessing({weights: model.preprocessing, index: preprocessing})
     encoded = open_latents(latents, len(data), data.shape[1], preprocessing) if model.codec else None
     labels = class_numbers(index, model.classes) if model.classes else None
-    times = times_of(config, model.schedule)
-    stops = times[:: config.steps_between]
+    times, shown = times_of(config, model.schedule), encoded.array if encoded else data
+    recipe = parse(Recipe, settings["recipe"], f"{file}: recipe")
+
+    def batches(times: list[int], recipe: Recipe) -> StopBatches:
+        options: dict[str, Any] = {"flip": shared.flip, "seed": word(config.seed, "tune"), "device": device}
+        return StopBatches(times, shown, labels, len(model.classes), model.schedule, recipe, **options)
+
     try:
-        recipe = config.recipe(parse(Recipe, settings["recipe"], f"{file}: recipe"), len(data))
-        seed = word(config.seed, "tune")
-        batches = StopBatches(
-            stops,
-            encoded.array if encoded else data,
-            labels,
-            len(model.classes),
-            model.schedule,
-            recipe,
-            flip=shared.flip,
-            seed=seed,
-            device=device,
-        )
-        trainer = Tuner(config, times, model.network, batches, model.schedule, shared, clip=model.own.clip)
+        own = batches(times[:: config.steps_between], config.recipe(recipe, len(data)))
+        tuner = Tuner(config, times, model.network, own, model.schedule, shared, clip=model.own.clip)
+        trainer, state = followed(tuner, recipe, batches) if config.objective == "matching" else (tuner, TrainState)
     except ValueError as error:
         raise ConfigError(f"params.yaml: tune: {error}") from None
     described = {
-        "tune": {**asdict(config), "stops": stops, "images": len(data)},
+        "tune": {**asdict(config), "stops": config.stops(times), "images": len(data)},
         "sampling": asdict(own_sampling(config, model.own)),
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
@@ -108,7 +106,17 @@ def prepare(
         "platform": platform,
     }
     settings = {**settings, **described}
-    return trainer, loop_job("tune", model.network.train(), trainer, "tune", settings, identity, runtime)
+    return trainer, loop_job("tune", model.network.train(), trainer, "tune", settings, identity, runtime, state)
+
+
+def followed(
+    tuner: Tuner, trained: Recipe, batches: Callable[[list[int], Recipe], StopBatches]
+) -> tuple[Matcher, Callable[..., TrainState]]:
+    """The steps of `tuner` and matching behind them, and their state; `batches` makes those of times and a recipe."""
+    schedule, fake_recipe = tuner.schedule, tuner.tune.fake_score_recipe(trained)
+    looks = batches(spaced_timesteps(schedule, min(LOOKS, schedule.steps), STOPS), fake_recipe)
+    recipe = tuner.tune.matching_recipe(trained, len(looks.images))
+    return Matcher(tuner, looks, recipe), partial(MatchState, fake_recipe=fake_recipe)
 
 
 def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:

@@ -1,6 +1,6 @@
 """What the stages have in common that train one network by a `Loop`: the job, the loss table and the metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,14 +25,15 @@ def loop_job(
     settings: Mapping[str, Any],
     identity: Mapping[str, Any],
     runtime: RuntimeConfig,
+    state: Callable[..., TrainState] = TrainState,
 ) -> Job[TrainState]:
     """The job of `stage`: `network` with its initial weights, by `trainer`, whose recipe is at `recipe` in params.yaml.
 
-    `settings` and `identity` are those of `Job`.
+    `settings` and `identity` are those of `Job`; `state` makes that of the trainer.
     """
     return Job(
         stage=stage,
-        start=partial(TrainState, network, trainer.recipe, trainer.device, compiled=runtime.compile),
+        start=partial(state, network, trainer.recipe, trainer.device, compiled=runtime.compile),
         trainer=trainer,
         settings=settings,
         identity=identity,

@@ -26,6 +26,7 @@ S = 0.5
 """Standard deviation of the Gaussian data."""
 TUNE = {
     "objective": "tuning", "epochs": 2, "points": 8, "teacher_steps": 1, "batch_images": None, "learning_rate": 1e-3,
+    "matching_epochs": 1, "matching_learning_rate": 1e-4, "fake_score_steps": 2, "fake_score_learning_rate": 1e-3,
     "target_decay": 0.0, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
 NETWORK = {

@@ -21,8 +21,8 @@ from stages.shared.files.formats import read_safetensors
 from stages.shared.models.diffusion import load_model
 from stages.tune.stage import main
 
-TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4}
-"""24 steps of tuning."""
+TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4, "tune.matching_epochs": 2}
+"""24 steps of tuning, and 12 of matching where it follows."""
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def tuners(trainers: Trainers, write_params: WriteParams, tmp_path: Path) -> Tra
     return Trainers(trainers.processes, tmp_path, "tune")
 
 
-@pytest.mark.parametrize("objective", ["distillation", "tuning"])
+@pytest.mark.parametrize("objective", ["distillation", "matching", "tuning"])
 def test_killed_and_started_again_is_uninterrupted(
     objective: str, tuners: Trainers, write_params: WriteParams, tmp_path: Path
 ) -> None:
-    decay = {"distillation": 0.95, "tuning": 0.0}[objective]
+    decay, epochs = {"distillation": (0.95, 4), "matching": (0.95, 6), "tuning": (0.0, 4)}[objective]
     write_params({**TUNED, "tune.objective": objective, "tune.target_decay": decay})
     assert tuners.run("whole", root="a")[0] == 0
     for wait in (0.02, 0.1):
@@ -52,15 +52,20 @@ def test_killed_and_started_again_is_uninterrupted(
     code, stderr = tuners.run("killed", root="b")
     assert code == 0
     assert "tune: continues at step" in stderr
-    assert "of the run of 4 epochs" in stderr
+    assert f"of the run of {epochs} epochs" in stderr
     assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
     averages = ["ema_0.95"] if decay else []
     assert {path.stem for path in (tmp_path / "whole" / "tuned").iterdir()} == {"raw", "ema_0.99", *averages}
-    assert len(pd.read_csv(tmp_path / "whole" / "loss.csv")) == 24
+    assert len(pd.read_csv(tmp_path / "whole" / "loss.csv")) == 6 * epochs
 
 
-def test_two_processes_are_a_run_by_one(tuners: Trainers, write_params: WriteParams, tmp_path: Path) -> None:
-    write_params({**TUNED, "train.micro_batch_images": 2})  # dropout is drawn for each of them
+@pytest.mark.parametrize("objective", ["distillation", "matching"])
+def test_two_processes_are_a_run_by_one(
+    objective: str, tuners: Trainers, write_params: WriteParams, tmp_path: Path
+) -> None:
+    write_params(
+        {**TUNED, "tune.objective": objective, "train.micro_batch_images": 2}
+    )  # dropout is drawn for each of them
     assert tuners.run_two("two", root="a")[0] == [0, 0]
     assert tuners.run("one", root="b")[0] == 0
     two, one = (read_safetensors(tmp_path / out / "tuned" / "raw.safetensors")[0] for out in ("two", "one"))

@@ -1,0 +1,154 @@
+"""Distribution matching (Yin et al. 2024, arXiv:2311.18828): tuned weights shall draw images as often as their teacher.
+
+The weights draw x_0 in one evaluation or in two, noise is added, and two networks estimate x_0 from that: the teacher,
+and the *fake score*, which learns meanwhile what the weights draw. Where the weights draw something more often than the
+teacher, the two estimates differ, and their difference is the way that the drawn image has to move. Nothing ties an
+image to its noise any more, as distillation does. So this goes on from distilled weights, which draw every kind of
+image already.
+
+Of Yin et al. 2024 (arXiv:2405.14867) are the several steps of the fake score for one of the weights, and that the
+second evaluation learns from what the first has drawn. They add a critic of real images; here is none.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpm.devices.transfer import sent
+from ddpm.diffusion.process import q_sample
+from ddpm.rng import normal, numpy_stream
+from ddpm.training.batches import Batch, Batches, Stream
+from ddpm.training.recipe import Recipe, learning_rate_at
+from ddpm.training.trainer import Loop, Trainer, TrainState
+from ddpm.tuning.consistency import error
+from ddpm.tuning.tuner import Tuner
+
+LOOKS = 64
+"""Times, equal in log SNR, at which drawn images are looked at, equally often."""
+
+
+class Draw(NamedTuple):
+    """How images are drawn and looked at: noise `z` for x_T, and `again` for those that are drawn `twice` `[B]`.
+
+    Then each is looked at through the noise eps at t `[B]`; noise is `[B, C, H, W]`. `label` `[B]` is their class.
+    """
+
+    z: Tensor
+    again: Tensor
+    twice: Tensor
+    t: Tensor
+    eps: Tensor
+    label: Tensor | None
+
+
+class Draws(Stream[Recipe, Draw]):
+    """What steps by `recipe` draw at random; t, eps and labels are those of `looks`."""
+
+    def __init__(self, looks: Batches, recipe: Recipe):
+        super().__init__(looks.images, recipe, flip=looks.flip, seed=looks.seed, device=looks.device)
+        self.looks = looks
+
+    def micro_batch(self, step: int, places: range) -> Draw:
+        """The draws at `places` of the batch of `step`, on the device."""
+        _, t, eps, label = self.looks.micro_batch(step, places)
+        streams = [numpy_stream(self.seed, "matching", step, place) for place in places]
+        twice = torch.from_numpy(np.array([stream.random() < 0.5 for stream in streams]))
+        z, again = (torch.stack([normal(stream, self.shape) for stream in streams]) for _ in range(2))
+        return Draw(sent(z, self.device), sent(again, self.device), sent(twice, self.device), t, eps, label)
+
+
+class MatchState(TrainState):
+    """The state of tuned weights, and in it that of the fake score, which begins as the same network by its recipe."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, device: torch.device, *, fake_recipe: Recipe, compiled: bool):
+        fake = copy.deepcopy(model)
+        super().__init__(model, recipe, device, compiled=compiled)
+        self.fake = TrainState(fake, fake_recipe, device, compiled=compiled)
+
+    def read_losses(self) -> None:
+        """Bring those of both to the host."""
+        super().read_losses()
+        self.fake.read_losses()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+        return {**super().state_dict(), "fake": self.fake.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        super().load_state_dict(state)
+        self.fake.load_state_dict(state["fake"])
+
+
+class Matcher(Loop[Recipe, Draw]):
+    """The steps of `distillation`, then those of matching by `recipe`; dropout ends with the former.
+
+    Args:
+        distillation: it has the teacher, the times, and in `tune` how long both are.
+        looks: t, eps and labels by which drawn images are looked at, with the recipe of the fake score.
+        recipe: of the tuned weights while they are matched.
+    """
+
+    def __init__(self, distillation: Tuner, looks: Batches, recipe: Recipe):
+        tune, config, seed = distillation.tune, distillation.config, distillation.seed
+        super().__init__(Draws(looks, recipe), config, seed=seed, epochs=tune.matching_epochs)
+        self.distillation, self.schedule, self.tune = distillation, distillation.schedule, tune
+        self.fake = Trainer(looks, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
+        self.stops = tune.stops(distillation.times)
+        self.epochs += distillation.epochs
+        self.total_steps += distillation.total_steps
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of `step`: each part begins and ends its own course."""
+        before = self.distillation.total_steps
+        if step < before:
+            return self.distillation.learning_rate(step)
+        return learning_rate_at(self.recipe, step - before, self.tune.matching_epochs, len(self.batches.images))
+
+    def fit(self, state: MatchState) -> Iterator[MatchState]:  # type: ignore[override]
+        """Train until `total_steps`, yielding after each step of the tuned weights."""
+        for _ in self.distillation.fit(state):
+            yield state
+        state.model.eval()
+        state.fake.model.eval()
+        steps, turns = range(state.step, self.total_steps), range(self.tune.fake_score_steps + 1)
+        stream = self.batches.ahead(
+            (step * len(turns) + turn, places) for step in steps for turn in turns for places in self.micro_batches
+        )
+        for _ in steps:
+            for _ in turns[1:]:
+                self.fake.train_step(state.fake, [self.image(state, next(stream)) for _ in self.micro_batches])
+            self.train_step(state, [next(stream) for _ in self.micro_batches])
+            yield state
+
+    def losses(self, state: MatchState, draw: Draw) -> Tensor:  # type: ignore[override]
+        """How far the two estimates are from each other, `[B]`; its gradient moves what is drawn towards the teacher's.
+
+        It moves by the difference of the estimates over how far the image is from the teacher's, as in the code of Yin
+        et al. 2024, so that no t outweighs the others.
+        """
+        x0 = self.drawn(state, draw)
+        with torch.no_grad():
+            xt = q_sample(self.schedule, x0, draw.t, draw.eps)
+            real = self.distillation.teachers_estimate(xt, draw.t, draw.label)
+            fake = self.distillation.estimates(state.fake.model)(xt, draw.t, draw.label)
+            away = (fake - real) / (x0 - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+        moved = (x0 * away).mean(dim=(1, 2, 3))
+        return error(fake, real) + moved - moved.detach()
+
+    def image(self, state: MatchState, draw: Draw) -> Batch:
+        """What the fake score learns from."""
+        with torch.no_grad():
+            return Batch(self.drawn(state, draw), draw.t, draw.eps, draw.label)
+
+    def drawn(self, state: MatchState, draw: Draw) -> Tensor:
+        """The images x_0 of `draw`, `[B, C, H, W]`, with a gradient through the last evaluation alone."""
+        first, second = (torch.full_like(draw.t, stop) for stop in self.stops)
+        with torch.no_grad():
+            once = self.distillation.clipped(self.distillation.estimates(state.model)(draw.z, first, draw.label))
+        xt = torch.where(draw.twice[:, None, None, None], q_sample(self.schedule, once, second, draw.again), draw.z)
+        return self.distillation.estimates(state.network)(xt, torch.where(draw.twice, second, first), draw.label)
