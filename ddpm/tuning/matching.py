@@ -1,20 +1,22 @@
 """Distribution matching (Yin et al. 2024, arXiv:2311.18828): tuned weights shall draw images as often as their teacher.
 
-The weights draw x_0 in one evaluation or in two, noise is added, and two networks estimate x_0 from that: the teacher,
+The weights draw x_0 in one or a few evaluations, noise is added, and two networks estimate x_0 from that: the teacher,
 and the *fake score*, which learns meanwhile what the weights draw. Where the weights draw something more often than the
 teacher, the two estimates differ, and their difference is the way that the drawn image has to move. Nothing ties an
 image to its noise any more, as distillation does. So this goes on from distilled weights, which draw every kind of
 image already.
 
-Of Yin et al. 2024 (arXiv:2405.14867) are the several steps of the fake score for one of the weights, and that the
-second evaluation learns from what the first has drawn. They add a critic of real images; here is none.
+Of Yin et al. 2024 (arXiv:2405.14867) are the several steps of the fake score for one of the weights, and that an
+evaluation learns from what those before it have drawn. They add a critic of real images; here is none. All images are
+drawn in the same number of evaluations: of a mixture the fake score knows but the mean, and too little contrast in one
+evaluation is then made up for by too much in two.
 """
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,33 +34,31 @@ LOOKS = 64
 
 
 class Draw(NamedTuple):
-    """How images are drawn and looked at: noise `z` for x_T, and `again` for those that are drawn `twice` `[B]`.
+    """How images are drawn and looked at: `noise` `[B, N, C, H, W]` of their N evaluations, the first of it x_T.
 
-    Then each is looked at through the noise eps at t `[B]`; noise is `[B, C, H, W]`. `label` `[B]` is their class.
+    Then each is looked at through the noise eps `[B, C, H, W]` at t `[B]`. `label` `[B]` is their class, if there are
+    any.
     """
 
-    z: Tensor
-    again: Tensor
-    twice: Tensor
+    noise: Tensor
     t: Tensor
     eps: Tensor
     label: Tensor | None
 
 
 class Draws(Stream[Recipe, Draw]):
-    """What steps by `recipe` draw at random; t, eps and labels are those of `looks`."""
+    """What steps by `recipe` take at random for images of so many `evaluations`; t, eps, label are those of `looks`."""
 
-    def __init__(self, looks: Batches, recipe: Recipe):
+    def __init__(self, looks: Batches, recipe: Recipe, evaluations: int):
         super().__init__(looks.images, recipe, flip=looks.flip, seed=looks.seed, device=looks.device)
-        self.looks = looks
+        self.looks, self.evaluations = looks, evaluations
 
     def micro_batch(self, step: int, places: range) -> Draw:
         """The draws at `places` of the batch of `step`, on the device."""
         _, t, eps, label = self.looks.micro_batch(step, places)
         streams = [numpy_stream(self.seed, "matching", step, place) for place in places]
-        twice = torch.from_numpy(np.array([stream.random() < 0.5 for stream in streams]))
-        z, again = (torch.stack([normal(stream, self.shape) for stream in streams]) for _ in range(2))
-        return Draw(sent(z, self.device), sent(again, self.device), sent(twice, self.device), t, eps, label)
+        noise = torch.stack([normal(stream, (self.evaluations, *self.shape)) for stream in streams])
+        return Draw(sent(noise, self.device), t, eps, label)
 
 
 class MatchState(TrainState):
@@ -95,7 +95,7 @@ class Matcher(Loop[Recipe, Draw]):
 
     def __init__(self, distillation: Tuner, looks: Batches, recipe: Recipe):
         tune, config, seed = distillation.tune, distillation.config, distillation.seed
-        super().__init__(Draws(looks, recipe), config, seed=seed, epochs=tune.matching_epochs)
+        super().__init__(Draws(looks, recipe, tune.evaluations), config, seed=seed, epochs=tune.matching_epochs)
         self.distillation, self.schedule, self.tune = distillation, distillation.schedule, tune
         self.fake = Trainer(looks, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
         self.stops = tune.stops(distillation.times)
@@ -146,9 +146,11 @@ class Matcher(Loop[Recipe, Draw]):
             return Batch(self.drawn(state, draw), draw.t, draw.eps, draw.label)
 
     def drawn(self, state: MatchState, draw: Draw) -> Tensor:
-        """The images x_0 of `draw`, `[B, C, H, W]`, with a gradient through the last evaluation alone."""
-        first, second = (torch.full_like(draw.t, stop) for stop in self.stops)
+        """The images x_0 of `draw`, `[B, C, H, W]`, as the sampler makes them; the last evaluation has a gradient."""
+        stops = [torch.full_like(draw.t, stop) for stop in self.stops]
+        xt, *again = draw.noise.unbind(1)
         with torch.no_grad():
-            once = self.distillation.clipped(self.distillation.estimates(state.model)(draw.z, first, draw.label))
-        xt = torch.where(draw.twice[:, None, None, None], q_sample(self.schedule, once, second, draw.again), draw.z)
-        return self.distillation.estimates(state.network)(xt, torch.where(draw.twice, second, first), draw.label)
+            estimate = self.distillation.estimates(state.model)
+            for (t, s), noise in zip(itertools.pairwise(stops), again, strict=True):
+                xt = q_sample(self.schedule, self.distillation.clipped(estimate(xt, t, draw.label)), s, noise)
+        return self.distillation.estimates(state.network)(xt, stops[-1], draw.label)

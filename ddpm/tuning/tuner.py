@@ -29,14 +29,15 @@ class TuneConfig:
 
     `distillation` (Song et al. 2023, arXiv:2303.01469) goes from stop to stop by `teacher_steps` of the teacher, and
     all stops weigh the same. `matching` is distillation first, and then distribution matching (Yin et al. 2024,
-    arXiv:2311.18828) at two of the stops, the first and the middle one. Before each of its steps the fake score, which
-    learns what the tuned weights draw, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548) needs no
-    teacher: it steps down with the image and the noise of x_t, and an error counts with one over the step of the
-    noise-to-signal ratio. The stops are `points` times, equal in log SNR and drawn equally often; those of the teacher
-    between them are so too. The network that sets the target is an average of the tuned one.
+    arXiv:2311.18828) of what is drawn in `evaluations`, at stops equally far from each other. Before each of its steps
+    the fake score, which learns what is drawn, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548)
+    needs no teacher: it steps down with the image and the noise of x_t, and an error counts with one over the step of
+    the noise-to-signal ratio. The stops are `points` times, equal in log SNR and drawn equally often; those of the
+    teacher between them are so too. The network that sets the target is an average of the tuned one.
     """
 
     objective: Literal["none", "distillation", "matching", "tuning"]
+    evaluations: PositiveInt
     epochs: PositiveInt
     points: Annotated[int, Field(ge=2)]
     teacher_steps: PositiveInt
@@ -51,8 +52,8 @@ class TuneConfig:
     seed: NonNegativeInt
 
     def __post_init__(self) -> None:
-        if self.points % 2:
-            raise ValueError("points must be even: the second of two evaluations is at the middle one")
+        if self.points % self.evaluations:
+            raise ValueError(f"points = {self.points}: must be a multiple of evaluations = {self.evaluations}")
 
     @property
     def distils(self) -> bool:
@@ -65,9 +66,9 @@ class TuneConfig:
         return self.teacher_steps if self.distils else 1
 
     def stops(self, times: list[int]) -> list[int]:
-        """Which of the falling `times` the weights know at the end: those that are stops, or two of them."""
+        """Which of the falling `times` the weights know at the end: all stops, or those of the matched evaluations."""
         stops = times[:: self.steps_between]
-        return stops[:: len(stops) // 2] if self.objective == "matching" else stops
+        return stops[:: self.points // self.evaluations] if self.objective == "matching" else stops
 
     def recipe(self, trained: Recipe, count: int) -> Recipe:
         """How a model that was `trained` so is tuned on `count` images: with its optimiser and label dropout.

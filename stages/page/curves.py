@@ -80,7 +80,7 @@ def quality_figure(quality: Mapping[str, Any]) -> Figure:
     return figure
 
 
-COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "GAN": REAL}
+COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "matching": "#8a5fb8", "GAN": REAL}
 """Of systems whose names begin so; the others are the default sampler."""
 
 

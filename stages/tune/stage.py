@@ -120,8 +120,8 @@ def followed(
 
 
 def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
-    """How tuned weights are sampled from: in two evaluations, the second at the middle stop."""
-    return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=2, spacing=STOPS)
+    """How tuned weights are sampled from: in `config.evaluations`, the second of two at the middle stop."""
+    return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=config.evaluations, spacing=STOPS)
 
 
 def times_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:

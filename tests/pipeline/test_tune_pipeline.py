@@ -11,7 +11,9 @@ from benchmarks._clone import Clone
 
 pytestmark = pytest.mark.slow
 
-TUNE = little_options("tune.objective=distillation", "tune.epochs=5", "runtime.save_every_seconds=0")
+TUNE = little_options(
+    "tune.objective=matching", "tune.epochs=3", "tune.matching_epochs=2", "runtime.save_every_seconds=0"
+)
 UNTUNED = little_options("tune.objective=none", "tune.epochs=6", "sample.steps=null")
 
 
@@ -59,7 +61,7 @@ def test_tuning_is_killed_continued_and_told_on_the_page(clone: Clone) -> None:
     assert not any(f"Running stage '{stage}'" in said for stage in ("train", "likelihood"))
     assert files(clone, "model") == trained
     assert set(files(clone, "tuned")) == {"raw.safetensors", "ema_0.95.safetensors", "ema_0.99.safetensors"}
-    assert "by consistency distillation" in (clone.folder / "reports" / "index.html").read_text()
+    assert "then by distribution matching" in (clone.folder / "reports" / "index.html").read_text()
     assert json.loads((clone.folder / "reports" / "details" / "tune.json").read_text())["sampling"]["steps"] == 2
     assert clone.ran("repro") == []
     clone.dvc("plots", "show")

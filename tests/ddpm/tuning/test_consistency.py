@@ -25,7 +25,8 @@ SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_sta
 S = 0.5
 """Standard deviation of the Gaussian data."""
 TUNE = {
-    "objective": "tuning", "epochs": 2, "points": 8, "teacher_steps": 1, "batch_images": None, "learning_rate": 1e-3,
+    "objective": "tuning", "evaluations": 2, "epochs": 2, "points": 8, "teacher_steps": 1, "batch_images": None,
+    "learning_rate": 1e-3,
     "matching_epochs": 1, "matching_learning_rate": 1e-4, "fake_score_steps": 2, "fake_score_learning_rate": 1e-3,
     "target_decay": 0.0, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
@@ -224,5 +225,5 @@ def test_the_rest_of_the_recipe_is_that_of_the_training() -> None:
 
 
 def test_odd_points_have_no_middle() -> None:
-    with pytest.raises(ConfigError, match="points must be even"):
+    with pytest.raises(ConfigError, match="points = 9: must be a multiple of evaluations = 2"):
         parse(TuneConfig, {**TUNE, "points": 9}, "tune")

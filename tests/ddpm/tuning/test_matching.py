@@ -21,9 +21,9 @@ SCHEDULE = NoiseSchedule(DiffusionConfig(steps=1000, schedule="linear", beta_sta
 S = 0.5
 """Standard deviation of the Gaussian data."""
 TUNE = {
-    "objective": "matching", "epochs": 1, "points": 4, "teacher_steps": 1, "matching_epochs": 30, "batch_images": 8,
-    "learning_rate": 1e-9, "matching_learning_rate": 0.01, "fake_score_steps": 2, "fake_score_learning_rate": 0.02,
-    "target_decay": 0.9, "ema_decay": 0.9, "seed": 0,
+    "objective": "matching", "evaluations": 2, "epochs": 1, "points": 4, "teacher_steps": 1, "matching_epochs": 30,
+    "batch_images": 8, "learning_rate": 1e-9, "matching_learning_rate": 1e-2, "fake_score_steps": 4,
+    "fake_score_learning_rate": 0.02, "target_decay": 0.9, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
 RECIPE = {
     "target": "x0", "weighting": "simple", "weighting_limits": [0.0, 5.0], "timesteps": "uniform",
@@ -77,30 +77,26 @@ def drawing(std: float) -> Linear:
     return network
 
 
-def drawn_std(trainer: Matcher, state: MatchState) -> tuple[float, float]:
-    """Of images that are drawn in one evaluation and in two."""
+def drawn_std(trainer: Matcher, state: MatchState) -> float:
+    """Of images that are drawn in all evaluations."""
     draws = [trainer.batches.micro_batch(step, range(8)) for step in range(10_000, 10_100)]
-    images = torch.cat([trainer.drawn(state, draw) for draw in draws]).detach()
-    twice = torch.cat([draw.twice for draw in draws])
-    return float(images[~twice].std()), float(images[twice].std())
+    return float(torch.cat([trainer.drawn(state, draw) for draw in draws]).std())
 
 
-@pytest.mark.parametrize("std", [0.3, 0.8])
-def test_matched_weights_draw_as_much_contrast_as_there_is(std: float) -> None:
-    """Whatever they drew before. The fake score, a linear model, learns on the way what all of them have together."""
-    trainer = matcher()
+@pytest.mark.parametrize(("evaluations", "std"), [(1, 0.3), (2, 0.3), (2, 0.8)])
+def test_matched_weights_draw_as_much_contrast_as_there_is(evaluations: int, std: float) -> None:
+    """Whatever they drew before; the fake score, a linear model too, learns on the way what they draw."""
+    trainer = matcher(evaluations=evaluations)
     state = state_of(trainer, drawing(std))
-    assert drawn_std(trainer, state) == pytest.approx((std, std), rel=0.02)
+    assert drawn_std(trainer, state) == pytest.approx(std, rel=0.02)
     for _ in trainer.fit(state):
         pass
-    once, twice = drawn_std(trainer, state)
-    assert ((once**2 + twice**2) / 2) ** 0.5 == pytest.approx(S, rel=0.05)
-    assert abs(once - twice) < 0.1
-    untouched = torch.ones(SCHEDULE.steps, dtype=torch.bool)
-    untouched[TIMES] = False
-    change = state.model.a - drawing(std).a
-    assert change[untouched].abs().max() < 1e-6
-    assert change[[FIRST, MIDDLE]].abs().min() > 0.05
+    assert drawn_std(trainer, state) == pytest.approx(S, rel=0.04)
+    matched = MIDDLE if evaluations == 2 else FIRST
+    change = (state.model.a - drawing(std).a).detach().abs()
+    assert change[matched] > 0.05
+    change[TIMES] = 0
+    assert change.max() == 0
 
 
 def test_the_gradient_is_the_difference_of_the_estimates_and_the_loss_their_distance() -> None:
@@ -121,22 +117,19 @@ def test_the_gradient_is_the_difference_of_the_estimates_and_the_loss_their_dist
         assert losses[index].item() == pytest.approx(away.square().mean().sqrt().item(), abs=1e-3)
 
 
-def test_the_second_evaluation_learns_from_what_the_first_draws() -> None:
-    trainer = matcher()
+def test_an_evaluation_learns_from_what_those_before_it_draw() -> None:
+    trainer = matcher(evaluations=4)
     network = drawing(0.3)
     asked: list[tuple[Tensor, Tensor]] = []
     network.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[:2]))
-    state = state_of(trainer, network)
     draw = trainer.batches.micro_batch(0, range(8))
-    assert 0 < draw.twice.sum() < 8
-    trainer.drawn(state, draw)
-    (z, first), (xt, t) = asked
-    assert torch.equal(z, draw.z)
-    assert first.tolist() == [FIRST] * 8
-    assert torch.equal(t, torch.where(draw.twice, MIDDLE, FIRST))
-    once = drawing(0.3)(draw.z, first).detach()
-    again = q_sample(SCHEDULE, once, torch.full((8,), MIDDLE), draw.again)
-    assert torch.equal(xt, torch.where(draw.twice[:, None, None, None], again, draw.z))
+    trainer.drawn(state_of(trainer, network), draw)
+    assert [t.tolist() for _, t in asked] == [[stop] * 8 for stop in TIMES]
+    assert torch.equal(asked[0][0], draw.noise[:, 0])
+    for index in range(3):
+        (xt, t), (xs, s) = asked[index : index + 2]
+        once = drawing(0.3)(xt, t).detach()
+        assert torch.equal(xs, q_sample(SCHEDULE, once, s, draw.noise[:, index + 1]))
 
 
 def test_draws_are_standard_normal_and_the_same_however_a_batch_is_split() -> None:
@@ -147,7 +140,7 @@ def test_draws_are_standard_normal_and_the_same_however_a_batch_is_split() -> No
         halves = [getattr(part, name) for part in parts]
         assert values is None if halves[0] is None else torch.equal(values, torch.cat(halves)), name
     draws = [batches.micro_batch(step, range(8)) for step in range(50)]
-    noise = [torch.cat([getattr(draw, name) for draw in draws]) for name in ("z", "again", "eps")]
+    noise = [torch.cat(each) for each in zip(*((*draw.noise.unbind(1), draw.eps) for draw in draws), strict=True)]
     for one in noise:
         assert float(one.std()) == pytest.approx(1, abs=0.02)
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -161,7 +154,7 @@ def test_each_part_has_its_course_of_the_rate() -> None:
     rates = [trainer.learning_rate(step) for step in range(trainer.total_steps)]
     assert max(rates[:10]) == pytest.approx(0.5)
     assert rates[9] < 0.05
-    assert max(rates[10:]) == pytest.approx(0.01)
+    assert max(rates[10:]) == pytest.approx(1e-2)
     assert rates[10] < rates[15] > rates[-1]
 
 
