@@ -84,15 +84,13 @@ class TuneConfig:
 
     def matching_recipe(self, trained: Recipe, count: int) -> Recipe:
         """The same for matching."""
-        return replace(self, epochs=self.matching_epochs, learning_rate=self.matching_learning_rate).recipe(
-            trained, count
-        )
+        matching = replace(self, epochs=self.matching_epochs, learning_rate=self.matching_learning_rate)
+        return matching.recipe(trained, count)
 
-    def fake_score_recipe(self, trained: Recipe) -> Recipe:
-        """How the fake score is trained: as the model was, at a constant rate."""
-        rate, batch = self.fake_score_learning_rate, self.batch_images or trained.batch_images
-        changes: dict[str, Any] = {"loss": "mean", "drop_last": False, "rate_schedule": "constant", "ema_decays": ()}
-        return replace(trained, learning_rate=rate, batch_images=batch, **changes)
+    def fake_score_recipe(self, trained: Recipe, count: int) -> Recipe:
+        """How the fake score is trained meanwhile: as the model was, at a constant rate."""
+        changes: dict[str, Any] = {"rate_schedule": "constant", "ema_decays": ()}
+        return replace(self.matching_recipe(trained, count), learning_rate=self.fake_score_learning_rate, **changes)
 
 
 class StopBatches(Batches):

@@ -113,10 +113,12 @@ def followed(
     tuner: Tuner, trained: Recipe, batches: Callable[[list[int], Recipe], StopBatches]
 ) -> tuple[Matcher, Callable[..., TrainState]]:
     """The steps of `tuner` and matching behind them, and their state; `batches` makes those of times and a recipe."""
-    schedule, fake_recipe = tuner.schedule, tuner.tune.fake_score_recipe(trained)
+    schedule, count = tuner.schedule, len(tuner.batches.images)
+    fake_recipe = tuner.tune.fake_score_recipe(trained, count)
     looks = batches(spaced_timesteps(schedule, min(LOOKS, schedule.steps), STOPS), fake_recipe)
-    recipe = tuner.tune.matching_recipe(trained, len(looks.images))
-    return Matcher(tuner, looks, recipe), partial(MatchState, fake_recipe=fake_recipe)
+    return Matcher(tuner, looks, tuner.tune.matching_recipe(trained, count)), partial(
+        MatchState, fake_recipe=fake_recipe
+    )
 
 
 def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:

@@ -60,7 +60,7 @@ def matcher(**changes: Any) -> Matcher:
     recipe = tune.recipe(trained, len(IMAGES))
     teacher: Any = Linear(S)
     tuner = Tuner(tune, TIMES, teacher, batches(TIMES, recipe), SCHEDULE, config, clip=False)
-    looks = batches(spaced_timesteps(SCHEDULE, 64, "logsnr_trailing"), tune.fake_score_recipe(trained))
+    looks = batches(spaced_timesteps(SCHEDULE, 64, "logsnr_trailing"), tune.fake_score_recipe(trained, len(IMAGES)))
     return Matcher(tuner, looks, tune.matching_recipe(trained, len(IMAGES)))
 
 
