@@ -80,7 +80,7 @@ def quality_figure(quality: Mapping[str, Any]) -> Figure:
     return figure
 
 
-COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "matching": "#8a5fb8", "GAN": REAL}
+COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "matching": "#8a5fb8", "GAN": "#c0504d"}
 """Of systems whose names begin so; the others are the default sampler."""
 
 
@@ -97,7 +97,7 @@ def comparison_figure(rows: Rows) -> Figure:
         style: dict[str, Any] = {
             "marker": "o",
             "color": COLOURS.get(name, INK),
-            "linewidth": 1.2,
+            "linewidth": 1.2 if len({row["evaluations"] for row in members}) == len(members) else 0,  # several recipes
             "elinewidth": 0.8,
             "markersize": 4,
         }
