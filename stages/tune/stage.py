@@ -116,9 +116,8 @@ def followed(
     schedule, count = tuner.schedule, len(tuner.batches.images)
     fake_recipe = tuner.tune.fake_score_recipe(trained, count)
     looks = batches(spaced_timesteps(schedule, min(LOOKS, schedule.steps), STOPS), fake_recipe)
-    return Matcher(tuner, looks, tuner.tune.matching_recipe(trained, count)), partial(
-        MatchState, fake_recipe=fake_recipe
-    )
+    state = partial(MatchState, fake_recipe=fake_recipe)
+    return Matcher(tuner, looks, tuner.tune.matching_recipe(trained, count)), state
 
 
 def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:

@@ -57,6 +57,9 @@ def test_killed_and_started_again_is_uninterrupted(
     averages = ["ema_0.95"] if decay else []
     assert {path.stem for path in (tmp_path / "whole" / "tuned").iterdir()} == {"raw", "ema_0.99", *averages}
     assert len(pd.read_csv(tmp_path / "whole" / "loss.csv")) == 6 * epochs
+    told = json.loads((tmp_path / "whole" / "tune.json").read_text())
+    assert told["tune"]["stops"] == ([999, 302] if objective == "matching" else [999, 722, 302, 30])
+    assert told["sampling"]["steps"] == 2
 
 
 @pytest.mark.parametrize("objective", ["distillation", "matching"])
