@@ -30,6 +30,8 @@ from stages.shared.models.tuned import STOPS
 from stages.shared.training.jobs import Job, trained, write_weights
 from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
+REMEDY = "lower tune.learning_rate, or in matching tune.matching_learning_rate and tune.fake_score_learning_rate"
+
 
 def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path, latents: Path | None = None) -> str:
     """Tune WEIGHTS, the folder that `train` writes or a file of it, on the training set in the folder IMAGES.
@@ -106,7 +108,8 @@ def prepare(
         "platform": platform,
     }
     settings = {**settings, **described}
-    return trainer, loop_job("tune", model.network.train(), trainer, "tune", settings, identity, runtime, state)
+    job = loop_job("tune", model.network.train(), trainer, "tune", settings, identity, runtime, state)
+    return trainer, job if trainer is tuner else replace(job, remedy=REMEDY)
 
 
 def followed(

@@ -82,6 +82,15 @@ def test_a_rate_that_diverges_is_named(tuners: Trainers, write_params: WritePara
     assert "lower tune.learning_rate, now 1e+10" in stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("rate", ["matching_learning_rate", "fake_score_learning_rate"])
+def test_matching_that_diverges_names_the_rates(rate: str, tuners: Trainers, write_params: WriteParams) -> None:
+    changes = {"tune.objective": "matching", f"tune.{rate}": 1e10, "train.clip_norm": float("inf")}
+    write_params({**TUNED, **changes})
+    code, stderr = tuners.run()
+    assert code == 1
+    assert "in matching tune.matching_learning_rate and tune.fake_score" in stderr.splitlines()[-1]
+
+
 def test_without_an_objective_there_is_a_note_alone(write_params: WriteParams, tmp_path: Path) -> None:
     """Also where weights of an earlier run lie; nothing is read."""
     write_params({})
