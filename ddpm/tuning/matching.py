@@ -8,8 +8,8 @@ image already.
 
 Of Yin et al. 2024 (arXiv:2405.14867) are the several steps of the fake score for one of the weights, and that an
 evaluation learns from what those before it have drawn. They add a critic of real images; here is none. All images are
-drawn in the same number of evaluations: of a mixture the fake score knows but the mean, and too little contrast in one
-evaluation is then made up for by too much in two.
+drawn in the same number of evaluations: the fake score can't tell in how many one was drawn, so too little contrast in
+one evaluation would be made up for by too much in two.
 """
 
 import copy

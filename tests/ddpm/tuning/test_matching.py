@@ -159,11 +159,13 @@ def test_each_part_has_its_course_of_the_rate() -> None:
 
 
 def test_the_fake_score_takes_its_steps_between() -> None:
+    """Without dropout in either network: images are drawn outside of the steps that seed it."""
     trainer = matcher(fake_score_steps=3)
     state = state_of(trainer, drawing(0.3))
     for _ in zip(range(14), trainer.fit(state), strict=False):
         pass
     assert (state.step, state.fake.step) == (14, 4 * 3)
+    assert not (state.model.training or state.fake.model.training)
     saved = copy.deepcopy(state.state_dict())
     other = state_of(trainer, drawing(0.8))
     other.load_state_dict(saved)

@@ -22,7 +22,7 @@ from stages.shared.models.diffusion import load_model
 from stages.tune.stage import main
 
 TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4, "tune.matching_epochs": 2}
-"""24 steps of tuning, and 12 of matching where it follows."""
+"""24 steps of tuning, and 12 of matching where it follows, each after two of the fake score."""
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def test_killed_and_started_again_is_uninterrupted(
     objective: str, tuners: Trainers, write_params: WriteParams, tmp_path: Path
 ) -> None:
     decay, epochs = {"distillation": (0.95, 4), "matching": (0.95, 6), "tuning": (0.0, 4)}[objective]
-    write_params({**TUNED, "tune.objective": objective, "tune.target_decay": decay})
+    parts = {"tune.epochs": 1, "tune.matching_epochs": 5} if objective == "matching" else {}
+    write_params({**TUNED, **parts, "tune.objective": objective, "tune.target_decay": decay})
     assert tuners.run("whole", root="a")[0] == 0
     for wait in (0.02, 0.1):
         started = time.time()
@@ -66,9 +67,8 @@ def test_killed_and_started_again_is_uninterrupted(
 def test_two_processes_are_a_run_by_one(
     objective: str, tuners: Trainers, write_params: WriteParams, tmp_path: Path
 ) -> None:
-    write_params(
-        {**TUNED, "tune.objective": objective, "train.micro_batch_images": 2}
-    )  # dropout is drawn for each of them
+    """Of distillation also with dropout, which is drawn for each micro-batch."""
+    write_params({**TUNED, "tune.objective": objective, "train.micro_batch_images": 2})
     assert tuners.run_two("two", root="a")[0] == [0, 0]
     assert tuners.run("one", root="b")[0] == 0
     two, one = (read_safetensors(tmp_path / out / "tuned" / "raw.safetensors")[0] for out in ("two", "one"))
