@@ -165,7 +165,8 @@ def test_the_fake_score_takes_its_steps_between() -> None:
     for _ in zip(range(14), trainer.fit(state), strict=False):
         pass
     assert (state.step, state.fake.step) == (14, 4 * 3)
-    assert not (state.model.training or state.fake.model.training)
+    assert not state.model.training
+    assert not state.fake.model.training
     saved = copy.deepcopy(state.state_dict())
     other = state_of(trainer, drawing(0.8))
     other.load_state_dict(saved)
