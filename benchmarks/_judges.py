@@ -19,8 +19,8 @@ from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import to_model_range
 from ddpm.pictures.codec import decode
 from ddpm.pictures.resizing import Preprocessing, resize
+from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.factors import drawn_factors, predict_factors
-from stages.evaluate.stage import EvaluateConfig
 from stages.fetch.stage import encode
 from stages.kit.files import replacing
 from stages.kit.params import read_params

@@ -26,8 +26,9 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 
 from ddpm.pictures.codec import MAX_PIXELS
 from ddpm.pictures.resizing import Filter
+from stages.extract.config import ExtractConfig
 from stages.extract.duplicates import find_duplicates
-from stages.extract.stage import ExtractConfig, Lmdb, extract
+from stages.extract.stage import Lmdb, extract
 from stages.kit.progress import progress
 from stages.kit.workers import in_order, worker_count
 from stages.shared.files.formats import write_csv

@@ -93,8 +93,8 @@ def main() -> None:
     drawn += [sample_row(session, paper, {**ANCESTRAL, "steps": 100}, noise, options.small) for noise in NOISES]
     rows.append(train_row(session, peaks, paper, "auto", seconds, fast_norms=False))
     rows.append(train_row(session, peaks, report, "auto", seconds))
-    rows.append(train_row(session, peaks, paper, "auto", seconds, compiled=True))
     if not options.small:  # each is a minute of compiling
+        rows.append(train_row(session, peaks, paper, "auto", seconds, compiled=True))
         rows.append(train_row(session, peaks, paper, "auto", seconds, fast_norms=False, compiled=True))
         rows.append(train_row(session, peaks, report, "tf32_convolutions", seconds, compiled=True))
     print(

@@ -21,15 +21,15 @@ from ddpm.gan.trainer import GanRecipe
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.tuning.tuner import TuneConfig
-from stages.evaluate.stage import EvaluateConfig
-from stages.extract.stage import ExtractConfig
+from stages.evaluate.config import EvaluateConfig
+from stages.extract.config import ExtractConfig
 from stages.interpolate.methods import METHODS, InterpolateConfig, way
 from stages.kit.command import run
 from stages.kit.enough import fewest, require_enough
 from stages.kit.inception import inception_checked
 from stages.kit.params import Params, naming, read_params
 from stages.kit.runtime import RuntimeConfig
-from stages.likelihood.stage import LikelihoodConfig
+from stages.likelihood.config import LikelihoodConfig
 from stages.sample.draw import guide_file, require_classes
 from stages.shared.files.images import image_set
 from stages.shared.models.diffusion import ModelSampling, SampleConfig, require_unclipped, sampling

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from ddpm.pictures.codec import BadImage, decode
-from stages.extract.stage import ExtractConfig
+from stages.extract.config import ExtractConfig
 from stages.kit.command import run
 from stages.kit.errors import StageError
 from stages.kit.files import require_space

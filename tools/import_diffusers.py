@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm.config import ConfigError
 from ddpm.diffusion.unet import UNet
-from stages.extract.stage import ExtractConfig
+from stages.extract.config import ExtractConfig
 from stages.kit.command import run
 from stages.kit.errors import StageError
 from stages.kit.params import read_params

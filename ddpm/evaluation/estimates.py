@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 Z95 = 1.959964
@@ -23,7 +23,7 @@ class Estimate:
 def mean(values: Tensor) -> Estimate:
     """Mean of independent numbers `[N]`, N >= 2, with the interval of Student's law."""
     n = len(values)
-    value, half = float(values.mean()), float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / n**0.5
+    value, half = float(values.mean()), float(stdtrit(n - 1, 0.975)) * float(values.std()) / n**0.5
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 

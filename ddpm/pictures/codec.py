@@ -5,7 +5,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pillow_heif
@@ -14,10 +13,8 @@ from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from torchvision.io import decode_jpeg, decode_webp
 
 from ddpm.pictures.colours import BadImage, to_rgb, to_srgb
-from ddpm.pictures.encodings import encoding_of
+from ddpm.pictures.encodings import Truncated, encoding_of
 from ddpm.pictures.metadata import is_hdr, png_is_whole, without_metadata
-
-Truncated = Literal["skip", "use"]
 
 FORMATS = ("JPEG", "WEBP", "PNG", "BMP", "GIF", "PPM", "TIFF", "AVIF", "HEIF")
 """What `decode` opens. Pillow knows more, among them EPS, which it hands to an external program."""

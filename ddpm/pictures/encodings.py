@@ -1,9 +1,10 @@
-"""Which encoding a file has, by its first bytes."""
+"""Which encoding a file has, by its first bytes, and what is done where it ends too early."""
 
 import re
 from typing import Literal
 
 Encoding = Literal["jpeg", "webp", "png", "gif", "bmp", "tiff", "avif", "heic", "ppm", "other"]
+Truncated = Literal["skip", "use"]
 
 SIGNATURES: dict[Encoding, re.Pattern[bytes]] = {
     "jpeg": re.compile(rb"\xff\xd8\xff"),

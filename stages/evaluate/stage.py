@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT
 from ddpm.evaluation.colours import colour_drift
 from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import frechet, require_full_rank
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, load_lpips
 from stages.evaluate.autoencoder import compare_decoded
 from stages.evaluate.compare import compare, compare_categories
+from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.factors import Predicted, compare_factors, drawn_factors, predict_factors
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
 from stages.evaluate.inception import DIMENSIONS, INCEPTION_AT_ONCE, inception_features, load_inception
@@ -38,18 +36,6 @@ from stages.shared.files.images import image_set
 from stages.shared.files.latents import latents_in
 
 FEATURES = {"alex": "alexnet", "vgg": "vgg16"}
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EvaluateConfig:
-    """`neighbourhood`: the k of precision and recall; `inception`: the file of its weights; without it there is no FID.
-
-    `seed` draws the training images that are measured as well, and the bootstrap.
-    """
-
-    neighbourhood: PositiveInt
-    seed: NonNegativeInt
-    inception: str | None
 
 
 def main(

@@ -5,19 +5,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveInt
-from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from ddpm.config import STRICT
 from ddpm.images import tile_grid
-from ddpm.pictures.codec import BadImage, Truncated, decode
+from ddpm.pictures.codec import BadImage, decode
 from ddpm.pictures.encodings import Encoding, encoding_of
-from ddpm.pictures.resizing import Preprocessing, resize
+from ddpm.pictures.resizing import resize
+from stages.extract.config import ExtractConfig
 from stages.extract.duplicates import RADIUS, drop, find_duplicates
 from stages.kit.enough import RANKED, by_dvc, require_enough
 from stages.kit.errors import StageError
@@ -37,16 +35,6 @@ USUAL: tuple[Encoding, ...] = ("jpeg", "webp", "png", "other")
 """Encodings that are counted even if there is none; others if there is one."""
 FIGURE_IMAGES = 64
 FIGURE_COLUMNS = 8
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExtractConfig(Preprocessing):
-    """The preprocessing, what counts as unusable, how much of a split may be so, and what is done about duplicates."""
-
-    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
-    dedupe: Literal["keep", "drop"]
-    max_pixels: PositiveInt
-    truncated: Truncated
 
 
 class Lmdb(NamedTuple):

@@ -3,17 +3,14 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from pydantic import Field, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ddpm.config import STRICT
 from ddpm.evaluation.estimates import Estimate, mean
 from ddpm.evaluation.likelihood import Denoise, Terms, VariationalBound, measure, noise_levels
 from ddpm.images import to_model_range
@@ -23,6 +20,7 @@ from stages.kit.device import announce, setup
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.kit.progress import progress
+from stages.likelihood.config import LikelihoodConfig
 from stages.shared.figures import GRID, HELD_OUT, INK, SAMPLES, WIDTH, save_figure
 from stages.shared.files.absent import emptied, nothing_to_do, require_outputs_alone
 from stages.shared.files.formats import write_csv, write_json
@@ -39,16 +37,6 @@ NO_BITS = (
     "the bound holds for latents, which are no pixels of 256 levels: bits of a latent's value say nothing of an image"
 )
 """Why a model of latents has no bits per dimension."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LikelihoodConfig:
-    """So many held-out `images` are evaluated in each of so many `bins` of noise level, at `draws` random t each."""
-
-    images: Annotated[int, Field(ge=2)]
-    bins: PositiveInt
-    draws: PositiveInt
-    seed: NonNegativeInt
 
 
 def main(

@@ -8,7 +8,7 @@ from drawn import churches
 from PIL import Image
 from support import WriteParams
 
-from stages.extract.stage import ExtractConfig
+from stages.extract.config import ExtractConfig
 from stages.kit.errors import StageError
 from stages.kit.params import read_params
 from stages.shared.files.images import image_set, open_images, read_index

@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def start(
     network: dict | None = None,
     config: dict | None = None,
     labels: np.ndarray | None = None,
+    *,
+    compiled: bool = False,
     **recipe: object,
 ) -> tuple[Trainer, TrainState]:
     learnt = parse(Recipe, {**RECIPE, **recipe}, "recipe")
@@ -59,7 +62,7 @@ def start(
     trainer = Trainer(batches, SCHEDULE, parse(TrainConfig, shared, "train"), seed=0, epochs=epochs)
     torch.manual_seed(word(0, "weights"))
     shape = parse(UNetConfig, {**NETWORK, **(network or {})}, "network")
-    return trainer, TrainState(initial_network(UNet(shape, images.shape[1], classes=3)), learnt, CPU)
+    return trainer, TrainState(initial_network(UNet(shape, images.shape[1], classes=3)), learnt, CPU, compiled=compiled)
 
 
 def run(trainer: Trainer, state: TrainState, steps: int | None = None) -> None:
@@ -111,6 +114,17 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     assert np.allclose(whole[1].losses, parts[1].losses, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_compiled_network_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # or it would find what the last run has compiled
+    smallest = {"channels": 8, "groups": 1, "multipliers": [1], "dropout": 0.0}
+    (_, eager), (_, compiled) = runs = [start(1, network=smallest, compiled=compiled) for compiled in (False, True)]
+    for trainer, state in runs:
+        run(trainer, state, steps=3)
+    assert list(tmp_path.rglob("*.cpp"))
+    assert np.allclose(eager.losses, compiled.losses, rtol=1e-5)
+
+
 def test_gaussian_pixels_are_learnt_to_their_known_loss() -> None:
     """Of x_0 ~ N(m, s^2) the best eps is linear in x_t, and its mean error s^2 bar / (s^2 bar + 1 - bar) at each t."""
     deviation, generator = 60 / 127.5, np.random.default_rng(0)
@@ -134,7 +148,7 @@ def test_samples_of_a_network_that_knows_sixteen_images_are_those_images() -> No
         "target": "x0", "weighting": "min_snr", "weighting_limits": [0.0, 5.0], "batch_images": 16,
         "learning_rate": 4e-3, "warmup_steps": 50, "ema_decays": [0.99],
     }  # fmt: skip
-    trainer, state = start(1400, images, {"dropout": 0.0}, {"flip": False}, **recipe)
+    trainer, state = start(1400, images, {"channels": 16, "dropout": 0.0}, {"flip": False}, **recipe)
     run(trainer, state)
     predict = make_predictor(Denoiser(state.averages[0], SCHEDULE, "x0"), PredictorConfig())
     sampler = SamplerConfig(sampler="ddim", steps=50)
@@ -230,7 +244,7 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
 def test_every_target_and_weighting_is_learnt(target: str) -> None:
     """On the same noise, before and after."""
     for weighting in ("simple", "min_snr", *(["snr_plus_one"] if target != "eps" else [])):
-        trainer, state = start(60, target=target, weighting=weighting, network={"dropout": 0.0})
+        trainer, state = start(40, target=target, weighting=weighting, network={"channels": 16, "dropout": 0.0})
         unseen = [trainer.batches.micro_batch(step, range(4)) for step in range(1000, 1040)]
 
         def loss(trainer: Trainer = trainer, state: TrainState = state, unseen: list[Batch] = unseen) -> float:

@@ -13,6 +13,7 @@ from killing import kill_and_repeat
 from ddpm.pictures.codec import MAX_PIXELS, BadImage, decode
 from ddpm.pictures.resizing import resize
 from stages.extract import stage as extract
+from stages.extract.config import ExtractConfig
 from stages.kit import workers as _workers
 from stages.kit.errors import StageError
 from stages.shared.lmdbs import key_bytes, write_lmdb
@@ -59,7 +60,7 @@ def test_a_fuzzed_lmdb_is_accounted_for_record_by_record(tmp_path_factory, count
     folder = tmp_path_factory.mktemp("fuzz")
     file, target = folder / "data.mdb", folder / "train.npy"
     write_lmdb(file, records.items())
-    config = extract.ExtractConfig(
+    config = ExtractConfig(
         size=32,
         geometry="squash",
         filter="bilinear",
