@@ -1,6 +1,6 @@
 """Whether all stages accept params.yaml: `python -m tools.check`. `dvc repro` asks this before what takes long.
 
-No stage could ask it itself: it would import the others, and run again for whatever they change.
+A stage starts it as a process of its own. If the stage imported it, it would depend on the code of all the others.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ from stages.shared.models.gan import GanSampling, require_no_sampler
 from stages.shared.models.tuned import require_stops
 from stages.shared.ranking import RankConfig
 from stages.train.stage import require_label_dropout
-from stages.tune.stage import own_sampling, times_of
+from stages.tune.stage import times_of, tuned_sampling
 
 MODEL: Mapping[str, Mapping[str, type]] = {
     "diffusion": {"network": UNetConfig, "recipe": Recipe, "sampling": ModelSampling},
@@ -115,7 +115,7 @@ def own_of(params: Params) -> ModelSampling:
 def drawn_by(params: Params) -> ModelSampling:
     """How `sample` draws by default: as the chosen model is sampled from, or its tuned weights."""
     own, tune = own_of(params), params.section(TuneConfig, "tune")
-    return own if tune.objective == "none" else own_sampling(tune, own)
+    return own if tune.objective == "none" else tuned_sampling(tune, own)
 
 
 def require_steps(params: Params) -> None:

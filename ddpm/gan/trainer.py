@@ -171,7 +171,7 @@ class GanState:
         for values in read:
             self.signs.append(Signs(*values))
             if not all(map(math.isfinite, values)):
-                raise DivergedError(len(self.signs) - 1, f"step {len(self.signs) - 1} gives numbers that are none")
+                raise DivergedError(len(self.signs) - 1, f"step {len(self.signs) - 1} gives values that are not finite")
         require_a_game(self.signs, len(read))
 
     def summary(self) -> str:
@@ -188,7 +188,7 @@ class GanState:
         self.read_losses()
         weights = [parameter for network in self.networks for parameter in network.parameters()]
         if not torch.stack([parameter.isfinite().all() for parameter in weights]).all():
-            raise DivergedError(self.step, f"step {self.step} has weights that are no numbers")
+            raise DivergedError(self.step, f"step {self.step} has weights that are not finite")
         return {
             "networks": [network.state_dict() for network in self.networks],
             "averages": [average.state_dict() for average in self.averages],
@@ -206,7 +206,7 @@ class GanState:
 
 
 def require_a_game(signs: Sequence[Signs], new: int) -> None:
-    """Fail where the last signs, of which so many are `new`, show that the critic has won or lost hold.
+    """Fail where the last signs, of which so many are `new`, show that the critic has won or diverges.
 
     Raises:
         DivergedError: naming the step and the sign.
@@ -220,7 +220,7 @@ def require_a_game(signs: Sequence[Signs], new: int) -> None:
     steepest = max(range(len(signs) - new, len(signs)), key=lambda index: signs[index].steep_fake)
     if signs[steepest].steep_fake > STEEP * usual:
         found = f"{signs[steepest].steep_fake:.4g} at step {steepest}, and usually {usual:.4g}"
-        raise DivergedError(steepest, f"the critic has lost hold: its squared gradient is {found}")
+        raise DivergedError(steepest, f"the critic diverges: its squared gradient is {found}")
 
 
 class GanTrainer:
@@ -231,7 +231,7 @@ class GanTrainer:
     """
 
     def __init__(self, batches: PairBatches, recipe: GanRecipe, config: TrainConfig, *, epochs: int):
-        self.batches, self.recipe, self.config, self.epochs = batches, recipe, config, epochs
+        self.batches, self.recipe, self.epochs = batches, recipe, epochs
         self.device = batches.device
         self.total_steps = recipe.total_steps(epochs, len(batches.images))
         set_float32_products(config.precision)

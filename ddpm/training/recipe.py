@@ -94,7 +94,7 @@ class Recipe:
             )
 
     def loss_scale(self, pixels: int) -> float:
-        """What the loss, a mean over a batch of images of so many values, is multiplied with before it is derived."""
+        """What the loss, a mean over images of so many values, is multiplied with before it is differentiated."""
         return report.loss_scale(self.batch_images, pixels) if self.loss == "sum_per_1000" else 1.0
 
 

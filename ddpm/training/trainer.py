@@ -143,7 +143,7 @@ class Loop(ABC, Generic[P, B]):
         """The loss of each image, `[B]`."""
 
     def loss_scale(self) -> float:
-        """What the loss of a batch, a mean, is multiplied with before it is derived."""
+        """What the loss of a batch, a mean, is multiplied with before it is differentiated."""
         return 1.0
 
     def train_step(self, state: TrainState, batches: Sequence[B]) -> None:

@@ -7,8 +7,8 @@ stands the image itself, so what holds there spreads upwards, stop by stop, unti
     a_t = a_s (sqrt(alpha_bar_t alpha_bar_s) std^2 + sqrt((1 - alpha_bar_t) (1 - alpha_bar_s)))
               / (alpha_bar_t std^2 + 1 - alpha_bar_t)
 
-where x_s has the noise of x_t, so that few stops draw too little contrast: of a std of 0.5, 0.43 with 16 stops that are
-equal in log SNR, and 0.495 with 256. Where a teacher's steps lead from x_t to x_s, the best f is what that teacher
+where x_s has the noise of x_t. Then few stops give too little contrast: for data with a std of 0.5 the images have 0.43
+with 16 stops that are equal in log SNR, and 0.495 with 256. Where a teacher's steps lead from x_t to x_s, the best f is what that teacher
 draws, begun anew at each stop, image for image.
 """
 
@@ -33,7 +33,7 @@ def step_down(schedule: NoiseSchedule, x0: Tensor, eps: Tensor, s: Tensor) -> Te
     return torch.where(_clean(s), x0, signal * x0 + noise * eps)
 
 
-def teachers_path(
+def teachers_end(
     schedule: NoiseSchedule, teacher: Estimate, xt: Tensor, times: Tensor, label: Tensor | None
 ) -> Tensor:
     """Where K steps of `teacher` lead: from x_t at the first of the falling `times` `[K + 1, B]` to x at the last.
@@ -56,7 +56,7 @@ def teachers_path(
 
 
 def target_estimate(target: Estimate, xs: Tensor, s: Tensor, label: Tensor | None) -> Tensor:
-    """What f(x_t, t) shall be, `[B, C, H, W]`, without gradient: `target` at x_s, or x_s where it is an image."""
+    """The target of f(x_t, t), `[B, C, H, W]`, without gradient: `target` at x_s, or x_s where it is an image."""
     with torch.no_grad():
         return torch.where(_clean(s), xs, target(xs, s.clamp(min=0), label))
 

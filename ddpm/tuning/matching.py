@@ -1,4 +1,4 @@
-"""Distribution matching (Yin et al. 2024, arXiv:2311.18828): tuned weights shall draw images as often as their teacher.
+"""Distribution matching (Yin et al. 2024, arXiv:2311.18828): drawing each image as often as the teacher does.
 
 The weights draw x_0 in one or a few evaluations, noise is added, and two networks estimate x_0 from that: the teacher,
 and the *fake score*, which learns meanwhile what the weights draw. Where the weights draw something more often than the
@@ -6,10 +6,11 @@ teacher, the two estimates differ, and their difference is the way that the draw
 image to its noise any more, as distillation does. So this goes on from distilled weights, which draw every kind of
 image already.
 
-Of Yin et al. 2024 (arXiv:2405.14867) are the several steps of the fake score for one of the weights, and that an
-evaluation learns from what those before it have drawn. They add a critic of real images; here is none. All images are
-drawn in the same number of evaluations: the fake score can't tell in how many one was drawn, so too little contrast in
-one evaluation would be made up for by too much in two.
+Two things come from a second paper (Yin et al. 2024, arXiv:2405.14867): several steps of the fake score for one of the
+weights, and that an evaluation learns from what those before it drew. Its critic of real images is left out.
+
+All images are drawn in the same number of evaluations: the fake score can't tell in how many one was drawn, so too
+little contrast in one evaluation would be made up for by too much in two.
 """
 
 import copy
@@ -17,6 +18,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,20 +26,20 @@ from ddpm.devices.transfer import sent
 from ddpm.diffusion.process import q_sample
 from ddpm.rng import normal, numpy_stream
 from ddpm.training.batches import Batch, Batches, Stream
+from ddpm.training.diverged import DivergedError
 from ddpm.training.recipe import Recipe, learning_rate_at
 from ddpm.training.trainer import Loop, Trainer, TrainState
 from ddpm.tuning.consistency import error
 from ddpm.tuning.tuner import Tuner
 
-LOOKS = 64
-"""Times, equal in log SNR, at which drawn images are looked at, equally often."""
+NOISE_LEVELS = 64
+"""Times, equally far apart in log SNR, for which drawn images are noised again, equally often."""
 
 
 class Draw(NamedTuple):
-    """How images are drawn and looked at: `noise` `[B, N, C, H, W]` of their N evaluations, the first of it x_T.
+    """How images are drawn and noised again: `noise` `[B, N, C, H, W]` of their N evaluations, the first of it x_T.
 
-    Then each is looked at through the noise eps `[B, C, H, W]` at t `[B]`. `label` `[B]` is their class, if there are
-    any.
+    Then each gets the noise eps `[B, C, H, W]` of t `[B]`. `label` `[B]` is their class, if there are any.
     """
 
     noise: Tensor
@@ -46,16 +48,20 @@ class Draw(NamedTuple):
     label: Tensor | None
 
 
-class Draws(Stream[Recipe, Draw]):
-    """What steps by `recipe` take at random for images of so many `evaluations`; t, eps, label are those of `looks`."""
+class DrawnBatches(Stream[Recipe, Draw]):
+    """What steps by `recipe` take at random for images of so many `evaluations`; t, eps, label are of `renoising`."""
 
-    def __init__(self, looks: Batches, recipe: Recipe, evaluations: int):
-        super().__init__(looks.images, recipe, flip=looks.flip, seed=looks.seed, device=looks.device)
-        self.looks, self.evaluations = looks, evaluations
+    def __init__(self, renoising: Batches, recipe: Recipe, evaluations: int):
+        super().__init__(renoising.images, recipe, flip=renoising.flip, seed=renoising.seed, device=renoising.device)
+        self.renoising, self.evaluations = renoising, evaluations
+
+    def indices(self, step: int) -> np.ndarray:
+        """No training images: a step sees drawn ones."""
+        return np.empty(0, int)
 
     def micro_batch(self, step: int, places: range) -> Draw:
         """The draws at `places` of the batch of `step`, on the device."""
-        _, t, eps, label = self.looks.micro_batch(step, places)
+        _, t, eps, label = self.renoising.micro_batch(step, places)
         streams = [numpy_stream(self.seed, "matching", step, place) for place in places]
         noise = torch.stack([normal(stream, (self.evaluations, *self.shape)) for stream in streams])
         return Draw(sent(noise, self.device), t, eps, label)
@@ -72,7 +78,10 @@ class MatchState(TrainState):
     def read_losses(self) -> None:
         """Bring those of both to the host."""
         super().read_losses()
-        self.fake.read_losses()
+        try:
+            self.fake.read_losses()
+        except DivergedError as error:
+            raise DivergedError(self.step, f"fake score: {error}") from None
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes."""
@@ -89,15 +98,16 @@ class Matcher(Loop[Recipe, Draw]):
 
     Args:
         distillation: it has the teacher, the times, and in `tune` how long both are.
-        looks: t, eps and labels by which drawn images are looked at, with the recipe of the fake score.
+        renoising: t, eps and labels by which drawn images are noised again, with the recipe of the fake score.
         recipe: of the tuned weights while they are matched.
     """
 
-    def __init__(self, distillation: Tuner, looks: Batches, recipe: Recipe):
+    def __init__(self, distillation: Tuner, renoising: Batches, recipe: Recipe):
         tune, config, seed = distillation.tune, distillation.config, distillation.seed
-        super().__init__(Draws(looks, recipe, tune.evaluations), config, seed=seed, epochs=tune.matching_epochs)
+        own = DrawnBatches(renoising, recipe, tune.evaluations)
+        super().__init__(own, config, seed=seed, epochs=tune.matching_epochs)
         self.distillation, self.schedule, self.tune = distillation, distillation.schedule, tune
-        self.fake = Trainer(looks, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
+        self.fake_trainer = Trainer(renoising, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
         self.stops = tune.stops(distillation.times)
         self.epochs += distillation.epochs
         self.total_steps += distillation.total_steps
@@ -121,7 +131,7 @@ class Matcher(Loop[Recipe, Draw]):
         )
         for _ in steps:
             for _ in turns[1:]:
-                self.fake.train_step(state.fake, [self.image(state, next(stream)) for _ in self.micro_batches])
+                self.fake_trainer.train_step(state.fake, [self.image(state, next(stream)) for _ in self.micro_batches])
             self.train_step(state, [next(stream) for _ in self.micro_batches])
             yield state
 

@@ -20,7 +20,7 @@ from ddpm.rng import word
 from ddpm.training.batches import Batch, Batches
 from ddpm.training.recipe import Recipe, TrainConfig, total_steps
 from ddpm.training.trainer import Trainer, TrainState
-from ddpm.tuning.consistency import Estimate, error, noise_step, step_down, target_estimate, teachers_path
+from ddpm.tuning.consistency import Estimate, error, noise_step, step_down, target_estimate, teachers_end
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,8 +31,8 @@ class TuneConfig:
     all stops weigh the same. `matching` is distillation first, and then distribution matching (Yin et al. 2024,
     arXiv:2311.18828) of what is drawn in `evaluations`, at stops equally far from each other. Before each of its steps
     the fake score, which learns what is drawn, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548)
-    needs no teacher: it steps down with the image and the noise of x_t, and an error counts with one over the step of
-    the noise-to-signal ratio. The stops are `points` times, equal in log SNR and drawn equally often; those of the
+    needs no teacher: it steps down with the image and the noise of x_t, and an error is divided by how much the
+    noise-to-signal ratio falls in the step. The stops are `points` times, equal in log SNR and drawn equally often; those of the
     teacher between them are so too. The network that sets the target is an average of the tuned one.
     """
 
@@ -144,7 +144,7 @@ class Tuner(Trainer):
         s, xt = way[-1], q_sample(self.schedule, batch.x0, batch.t, batch.eps)
         with torch.no_grad():
             if self.tune.distils:
-                xs = teachers_path(self.schedule, self.teachers_estimate, xt, way, label)
+                xs = teachers_end(self.schedule, self.teachers_estimate, xt, way, label)
             else:
                 xs = step_down(self.schedule, batch.x0, batch.eps, s)
         target = state.averages[0] if self.tune.target_decay else state.model

@@ -59,7 +59,7 @@ def start(stage: str, *, shared: bool = False) -> None:
 
 
 def loaded(stage: str, shared: bool) -> tuple[Any, Callable[..., str]]:
-    """The module `command` and `main` of the stage, with torch, once all is accepted that can be known before."""
+    """The module `command` and `main` of the stage, with torch, after all checks that need no torch."""
     if not {"-h", "--help"} & set(sys.argv):
         try:
             params = read_params()
@@ -71,8 +71,8 @@ def loaded(stage: str, shared: bool) -> tuple[Any, Callable[..., str]]:
                 launch(f"stages.{stage}", sys.argv[1:])
         except (StageError, ConfigError, OSError) as error:
             sys.exit(without_credentials(f"{stage}: error: {error}"))
-    # Only now, because this loads torch. What is imported stays to the end: to look for garbage among it takes a third
-    # of the time of this, and a second when the process ends.
+    # Only now, because this loads torch. What is loaded lives until the process ends: to look for garbage among it would
+    # take a third of the time of loading, and a second at the end.
     gc.disable()
     try:
         command = importlib.import_module("stages.kit.command")

@@ -1,4 +1,4 @@
-"""Stage `tune`: trained weights to those of a consistency function, which draws in one or two evaluations."""
+"""Stage `tune`: trained weights to weights that draw in one or two evaluations."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,7 +12,7 @@ from ddpm.rng import word
 from ddpm.sampling.timesteps import spaced_timesteps
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.training.trainer import Loop, TrainState
-from ddpm.tuning.matching import LOOKS, Matcher, MatchState
+from ddpm.tuning.matching import NOISE_LEVELS, Matcher, MatchState
 from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
 from stages.kit.device import announce, setup
 from stages.kit.files import digest
@@ -26,7 +26,7 @@ from stages.shared.files.formats import write_csv, write_json
 from stages.shared.files.images import class_numbers, image_set, open_images, require_one_preprocessing
 from stages.shared.files.latents import open_latents
 from stages.shared.models.diffusion import ModelSampling, load_model, settings_of, weights_file
-from stages.shared.models.tuned import STOPS
+from stages.shared.models.tuned import STOP_SPACING
 from stages.shared.training.jobs import Job, trained, write_weights
 from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
@@ -85,9 +85,9 @@ def prepare(
     times, shown = times_of(config, model.schedule), encoded.array if encoded else data
     recipe = parse(Recipe, settings["recipe"], f"{file}: recipe")
 
-    def batches(times: list[int], recipe: Recipe) -> StopBatches:
+    def batches(stops: list[int], own_recipe: Recipe) -> StopBatches:
         options: dict[str, Any] = {"flip": shared.flip, "seed": word(config.seed, "tune"), "device": device}
-        return StopBatches(times, shown, labels, len(model.classes), model.schedule, recipe, **options)
+        return StopBatches(stops, shown, labels, len(model.classes), model.schedule, own_recipe, **options)
 
     try:
         own = batches(times[:: config.steps_between], config.recipe(recipe, len(data)))
@@ -97,7 +97,7 @@ def prepare(
         raise ConfigError(f"params.yaml: tune: {error}") from None
     described = {
         "tune": {**asdict(config), "stops": config.stops(times), "images": len(data)},
-        "sampling": asdict(own_sampling(config, model.own)),
+        "sampling": asdict(tuned_sampling(config, model.own)),
     }
     platform = {**platform_of(device), "compile": runtime.compile, "precision": str(trainer.precision)}
     read = {"latents": encoded.digest} if encoded else {}
@@ -113,19 +113,20 @@ def prepare(
 
 
 def followed(
-    tuner: Tuner, trained: Recipe, batches: Callable[[list[int], Recipe], StopBatches]
+    tuner: Tuner, trained_recipe: Recipe, batches: Callable[[list[int], Recipe], StopBatches]
 ) -> tuple[Matcher, Callable[..., TrainState]]:
     """The steps of `tuner` and matching behind them, and their state; `batches` makes those of times and a recipe."""
     schedule, count = tuner.schedule, len(tuner.batches.images)
-    fake_recipe = tuner.tune.fake_score_recipe(trained, count)
-    looks = batches(spaced_timesteps(schedule, min(LOOKS, schedule.steps), STOPS), fake_recipe)
+    fake_recipe = tuner.tune.fake_score_recipe(trained_recipe, count)
+    times = spaced_timesteps(schedule, min(NOISE_LEVELS, schedule.steps), STOP_SPACING)
     state = partial(MatchState, fake_recipe=fake_recipe)
-    return Matcher(tuner, looks, tuner.tune.matching_recipe(trained, count)), state
+    return Matcher(tuner, batches(times, fake_recipe), tuner.tune.matching_recipe(trained_recipe, count)), state
 
 
-def own_sampling(config: TuneConfig, trained: ModelSampling) -> ModelSampling:
+def tuned_sampling(config: TuneConfig, untuned: ModelSampling) -> ModelSampling:
     """How tuned weights are sampled from: in `config.evaluations`, the second of two at the middle stop."""
-    return replace(trained, ema_decay=config.ema_decay, sampler="consistency", steps=config.evaluations, spacing=STOPS)
+    changes = {"sampler": "consistency", "steps": config.evaluations, "spacing": STOP_SPACING}
+    return replace(untuned, ema_decay=config.ema_decay, **changes)
 
 
 def times_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
@@ -140,4 +141,4 @@ def times_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
         raise ConfigError(
             f"params.yaml: tune.points = {config.points}{by}: must be at most {schedule.steps}, diffusion.steps"
         )
-    return spaced_timesteps(schedule, wanted, STOPS)
+    return spaced_timesteps(schedule, wanted, STOP_SPACING)

@@ -7,8 +7,8 @@ from ddpm.config import ConfigError
 from ddpm.sampling.samplers import SamplerConfig
 from ddpm.sampling.timesteps import Spacing
 
-STOPS: Spacing = "logsnr_trailing"
-"""Of a consistency function: the spacing of the times that it knows."""
+STOP_SPACING: Spacing = "logsnr_trailing"
+"""The spacing of the times that tuned weights know."""
 
 
 def tuned_or(weights: Path, tuned: Path | None) -> Path:
@@ -29,5 +29,5 @@ def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: Sampl
         possible = ", ".join(str(steps) for steps in range(1, len(stops) + 1) if len(stops) % steps == 0)
         raise ConfigError(
             f"steps = {sampler.steps} with spacing {sampler.spacing}: the tuned weights know {len(stops)} times; "
-            f"take spacing {STOPS} and {possible} steps"
+            f"take spacing {STOP_SPACING} and {possible} steps"
         )

@@ -156,10 +156,11 @@ def explained(job: Job[S], working: WorkingState) -> Iterator[None]:
 
 def diverged(error: DivergedError, job: Job[S], working: WorkingState) -> str:
     """Where, with which images, where it can be looked at, and what may help."""
-    images = ", ".join(str(index) for index in job.trainer.batches.indices(error.step)[:4])
+    indices = job.trainer.batches.indices(error.step)[:4]
+    images = f", of training images {', '.join(map(str, indices))}, ..." if len(indices) else ""
     file = working.latest()
     good = f"step {step_of(file)} in {file}" if file else "none"
-    return f"{error}, of training images {images}, ...: the run diverges; last good state: {good}; {job.remedy}"
+    return f"{error}{images}: the run diverges; last good state: {good}; {job.remedy}"
 
 
 def write_weights(folder: Path, networks: Mapping[float, nn.Module], settings: Mapping[str, Any]) -> None:

@@ -145,7 +145,7 @@ def test_a_run_from_which_nothing_will_come_says_why() -> None:
     usual = signs(300)
     require_a_game([*usual, *signs(50, steep_fake=900.0)], 50)
     require_a_game([*usual, *signs(200, critic_loss=0.02)], 50)
-    with pytest.raises(DivergedError, match=r"lost hold: its squared gradient is 1100 at step 300, and usually 1$"):
+    with pytest.raises(DivergedError, match=r"diverges: its squared gradient is 1100 at step 300, and usually 1$"):
         require_a_game([*usual, *signs(50, steep_fake=1100.0)], 50)
     with pytest.raises(DivergedError, match=r"the critic wins: its loss up to step 499 is 0\.005"):
         require_a_game([*usual, *signs(200, critic_loss=0.005)], 50)
@@ -153,12 +153,12 @@ def test_a_run_from_which_nothing_will_come_says_why() -> None:
 
 def test_numbers_that_are_none_end_the_run() -> None:
     trainer, state = start(50, learning_rate=1e30, last_learning_rate=1e30)
-    with pytest.raises(DivergedError, match="gives numbers that are none") as error:
+    with pytest.raises(DivergedError, match="gives values that are not finite") as error:
         run(trainer, state, steps=60)
     assert error.value.step < 60
     _, state = start(1)
     next(state.critic.parameters()).data.fill_(math.nan)
-    with pytest.raises(DivergedError, match="weights that are no numbers"):
+    with pytest.raises(DivergedError, match="weights that are not finite"):
         state.state_dict()
 
 

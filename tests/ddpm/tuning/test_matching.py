@@ -60,12 +60,12 @@ def matcher(**changes: Any) -> Matcher:
     recipe = tune.recipe(trained, len(IMAGES))
     teacher: Any = Linear(S)
     tuner = Tuner(tune, TIMES, teacher, batches(TIMES, recipe), SCHEDULE, config, clip=False)
-    looks = batches(spaced_timesteps(SCHEDULE, 64, "logsnr_trailing"), tune.fake_score_recipe(trained, len(IMAGES)))
-    return Matcher(tuner, looks, tune.matching_recipe(trained, len(IMAGES)))
+    renoising = batches(spaced_timesteps(SCHEDULE, 64, "logsnr_trailing"), tune.fake_score_recipe(trained, len(IMAGES)))
+    return Matcher(tuner, renoising, tune.matching_recipe(trained, len(IMAGES)))
 
 
 def state_of(trainer: Matcher, network: nn.Module) -> MatchState:
-    return MatchState(network, trainer.recipe, CPU, fake_recipe=trainer.fake.recipe, compiled=False)
+    return MatchState(network, trainer.recipe, CPU, fake_recipe=trainer.fake_trainer.recipe, compiled=False)
 
 
 def drawing(std: float) -> Linear:

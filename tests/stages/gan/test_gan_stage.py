@@ -90,7 +90,7 @@ def test_a_run_that_diverges_ends_in_one_line(gans: Trainers, tmp_path: Path, wr
     assert code == 1
     last = stderr.splitlines()[-1]
     assert last.startswith("gan: error: step ")
-    assert "gives numbers that are none, of training images " in last
+    assert "gives values that are not finite, of training images " in last
     assert last.endswith("raise models.gan.recipe.gamma, now 10, or lower learning_rate, now 1e+30")
     assert not (tmp_path / "out").exists()
 
