@@ -30,6 +30,11 @@ The second one needs no run of the smoke profile, which the first one waits for.
 """
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: a fifth of the time, a test waits for a disk, a lock or a signal."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let pytest-xdist, where it is there, keep the order of the next function."""
     config.option.loadscopereorder = False
