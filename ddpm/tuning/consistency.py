@@ -8,8 +8,8 @@ stands the image itself, so what holds there spreads upwards, stop by stop, unti
               / (alpha_bar_t std^2 + 1 - alpha_bar_t)
 
 where x_s has the noise of x_t. Then few stops give too little contrast: for data with a std of 0.5 the images have 0.43
-with 16 stops that are equal in log SNR, and 0.495 with 256. Where a teacher's steps lead from x_t to x_s, the best f is what that teacher
-draws, begun anew at each stop, image for image.
+with 16 stops that are equal in log SNR, and 0.495 with 256. Where a teacher's steps lead from x_t to x_s, the best f is
+what that teacher draws, begun anew at each stop, image for image.
 """
 
 import itertools
@@ -33,9 +33,7 @@ def step_down(schedule: NoiseSchedule, x0: Tensor, eps: Tensor, s: Tensor) -> Te
     return torch.where(_clean(s), x0, signal * x0 + noise * eps)
 
 
-def teachers_end(
-    schedule: NoiseSchedule, teacher: Estimate, xt: Tensor, times: Tensor, label: Tensor | None
-) -> Tensor:
+def teachers_end(schedule: NoiseSchedule, teacher: Estimate, xt: Tensor, times: Tensor, label: Tensor | None) -> Tensor:
     """Where K steps of `teacher` lead: from x_t at the first of the falling `times` `[K + 1, B]` to x at the last.
 
     The steps are those of DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095): DDIM, with the estimate of x_0

@@ -32,8 +32,9 @@ class TuneConfig:
     arXiv:2311.18828) of what is drawn in `evaluations`, at stops equally far from each other. Before each of its steps
     the fake score, which learns what is drawn, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548)
     needs no teacher: it steps down with the image and the noise of x_t, and an error is divided by how much the
-    noise-to-signal ratio falls in the step. The stops are `points` times, equal in log SNR and drawn equally often; those of the
-    teacher between them are so too. The network that sets the target is an average of the tuned one.
+    noise-to-signal ratio falls in the step. The stops are `points` times, equally far apart in log SNR and drawn
+    equally often; those of the teacher between them are so too. The network that sets the target is an average of the
+    tuned one.
     """
 
     objective: Literal["none", "distillation", "matching", "tuning"]

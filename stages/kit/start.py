@@ -71,8 +71,8 @@ def loaded(stage: str, shared: bool) -> tuple[Any, Callable[..., str]]:
                 launch(f"stages.{stage}", sys.argv[1:])
         except (StageError, ConfigError, OSError) as error:
             sys.exit(without_credentials(f"{stage}: error: {error}"))
-    # Only now, because this loads torch. What is loaded lives until the process ends: to look for garbage among it would
-    # take a third of the time of loading, and a second at the end.
+    # Only now, because this loads torch. What is loaded lives until the process ends: to look for garbage among it
+    # would take a third of the time of loading, and a second at the end.
     gc.disable()
     try:
         command = importlib.import_module("stages.kit.command")

@@ -125,8 +125,8 @@ def followed(
 
 def tuned_sampling(config: TuneConfig, untuned: ModelSampling) -> ModelSampling:
     """How tuned weights are sampled from: in `config.evaluations`, the second of two at the middle stop."""
-    changes = {"sampler": "consistency", "steps": config.evaluations, "spacing": STOP_SPACING}
-    return replace(untuned, ema_decay=config.ema_decay, **changes)
+    steps, decay = config.evaluations, config.ema_decay
+    return replace(untuned, ema_decay=decay, sampler="consistency", steps=steps, spacing=STOP_SPACING)
 
 
 def times_of(config: TuneConfig, schedule: NoiseSchedule) -> list[int]:
