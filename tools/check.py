@@ -141,7 +141,7 @@ def require_steps(params: Params) -> None:
     for section, each, known in ways:
         try:
             timesteps = spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
-            require_stops(known, timesteps, each.sampler)
+            require_stops(known, timesteps, each.sampler, matched=tune.objective == "matching")
         except ConfigError as error:
             raise ConfigError(f"params.yaml: {section}.{error}") from None
 

@@ -136,7 +136,7 @@ def prepare(weights: Path, params: Params, latents: Path | None = None) -> Drawi
         **identity_of(weights_file(weights, params), config, model, device),
     }
     timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
-    require_stops(model.stops, timesteps, how.sampler)
+    require_stops(model.stops, timesteps, how.sampler, matched=model.matched)
     return Drawing(model, how, config, device, timesteps, identity)
 
 

@@ -57,7 +57,8 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
         ({"likelihood.bins": 0}, r"likelihood\.bins = 0"),
         ({"evaluate.inception": "nowhere.pth"}, r"evaluate\.inception = nowhere\.pth: no such file"),
         ({"tune.points": 9}, r"tune .*points = 9: must be a multiple of evaluations = 2"),
-        ({"tune.objective": "matching", "sample.steps": 4}, r"tuned weights know 2 times; take .* and 1, 2 steps"),
+        ({"tune.objective": "matching", "sample.steps": 4}, r"tuned weights know 2 times; take .* and 2 steps"),
+        ({"tune.objective": "matching", "sample.steps": 1}, r"sample\.steps = 1 .* take .* and 2 steps"),
         ({"tune.objective": "tuning", "tune.points": 1002}, r"tune\.points = 1002: must be at most 1000"),
         (
             {"tune.objective": "distillation", "tune.points": 400, "tune.teacher_steps": 3},

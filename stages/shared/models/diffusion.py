@@ -149,7 +149,7 @@ class Model:
     `class_counts` has the number of training images of each of `classes`, or is empty if the weights' file has none.
     `at_once` is how many images one pass of the network should have: another number rounds differently. `guide` is a
     weaker denoiser that guides this one. `shape` is that of x_0: of an image of `size` px or, with a `codec`, of its
-    latents.
+    latents. `stops` are the times that tuned weights know; `matched` ones know them together only.
     """
 
     network: UNet
@@ -162,6 +162,7 @@ class Model:
     at_once: int
     own: ModelSampling
     stops: list[int]
+    matched: bool
     codec: Codec | None = None
     guide: Denoiser | None = None
 
@@ -300,4 +301,5 @@ def load_model(
         own=own,
         codec=load_codec(latents, encoded["autoencoder"], device) if encoded else None,
         stops=settings.get("tune", {}).get("stops", []),
+        matched=settings.get("tune", {}).get("objective") == "matching",
     )
