@@ -36,7 +36,6 @@ test: in-git .venv/installed  ## set up the environment, check style and types, 
 	@.venv/bin/python -m tools.prepare
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	.venv/bin/python -m mypy
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed  ## set up the environment, fix style, format the code

@@ -21,17 +21,17 @@ from trainers import SMALL, Trainers
 from stages.weights.stage import obtain
 
 LONGEST_FIRST = (
-    "test_docs", "test_gpu", "test_tune_pipeline", "test_sources", "test_pipeline", "test_gan_pipeline", "test_models",
-    "test_training", "test_notebook", "test_shells", "test_experiments", "test_remote",
+    "test_docs", "test_types", "test_gpu", "test_tune_pipeline", "test_sources", "test_pipeline", "test_gan_pipeline",
+    "test_models", "test_training", "test_notebook", "test_shells", "test_experiments", "test_remote",
 )  # fmt: skip
 """Files whose tests take a minute and more, so that no worker begins with one when the others are done.
 
-The second one needs no run of the smoke profile, which the first one waits for.
+The second and the third need no run of the default profile, which the first one waits for.
 """
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: a fifth of the time, a test waits for a disk, a lock or a signal."""
+    """One more than cores: tests of the pipeline often wait, for a disk, a lock or another process."""
     return (os.cpu_count() or 1) + 1
 
 
