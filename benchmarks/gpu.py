@@ -3,7 +3,7 @@
 Run `python -m benchmarks.gpu > table.md`: at most nine minutes, no network, one GPU. It needs no data, no weights and
 no `make repro`: images are noise, weights are random, and neither changes the time. Rows come in the order of what one
 wants to know first, and what no longer fits into `--minutes` is left out and named. `--small` is for a machine without
-a GPU: it takes `models.smoke` and little of everything, to try the command itself.
+a GPU: it takes `models.smoke` and little of everything and compiles nothing, to try the command itself.
 
 `models.paper` and `models.report` train with their batch of 80: images per second, the share of what `torch.mm` reaches
 in the same run and number format, the most memory that torch has reserved, how often the host waits for the device in

@@ -4,7 +4,7 @@ For each set, one property after another is made that of training images, and th
 the property was a part of it. `brightness` and `colour` give each sample, by its rank among the samples, the mean that
 a training image of that rank has; `fine and coarse` scales each frequency so that the mean power is that of training
 images. Beside that stand the shares of dark and of warm images, and the power at four scales over that of training
-images. Half a minute for each number.
+images. A few seconds for each number.
 """
 
 import argparse
@@ -89,6 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mended")
     parser.add_argument("sets", nargs="*", default=["default=data/samples/samples.npy"], metavar="NAME=samples.npy")
     options = parser.parse_args()
+    if wrong := [each for each in options.sets if "=" not in each]:
+        parser.error(f"{wrong[0]}: must be NAME=samples.npy")
     real = np.load(ROOT / "data" / "images" / "train.npy").astype(float)
     sets = {name: np.load(file).astype(float) for name, file in (each.split("=", 1) for each in options.sets)}
     scales = " | ".join(f"power at {low} to {high} waves" for low, high in SCALES)

@@ -21,7 +21,7 @@ def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def squared_gradient(scores: Tensor, images: Tensor) -> Tensor:
-    """Squared norm of the gradient of each image's score, `[B]`; it can itself be differentiated with respect to them.
+    """Squared norm of the gradient of each image's score, `[B]`, itself differentiable in the critic's weights.
 
     R1 is gamma / 2 times its mean over real images (Mescheder et al. 2018, arXiv:1801.04406), R2 over generated ones.
 

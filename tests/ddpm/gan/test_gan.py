@@ -151,7 +151,7 @@ def test_a_run_from_which_nothing_will_come_says_why() -> None:
         require_a_game([*usual, *signs(200, critic_loss=0.005)], 50)
 
 
-def test_numbers_that_are_none_end_the_run() -> None:
+def test_values_that_are_not_finite_end_the_run() -> None:
     trainer, state = start(50, learning_rate=1e30, last_learning_rate=1e30)
     with pytest.raises(DivergedError, match="gives values that are not finite") as error:
         run(trainer, state, steps=60)

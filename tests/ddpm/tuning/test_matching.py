@@ -1,6 +1,7 @@
 """Distribution matching by Gaussian data, whose scores are linear, and by what its steps do to which weights."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ddpm.config import parse
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.training.diverged import DivergedError
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.tuning.matching import Draw, Matcher, MatchState
 from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
@@ -156,6 +158,13 @@ def test_each_part_has_its_course_of_the_rate() -> None:
     assert rates[9] < 0.05
     assert max(rates[10:]) == pytest.approx(1e-2)
     assert rates[10] < rates[15] > rates[-1]
+
+
+def test_a_fake_score_that_diverges_is_named() -> None:
+    state = state_of(matcher(), drawing(0.3))
+    state.fake.unread.append(torch.tensor(math.nan))
+    with pytest.raises(DivergedError, match=r"^fake score: the loss of step"):
+        state.read_losses()
 
 
 def test_the_fake_score_takes_its_steps_between() -> None:
