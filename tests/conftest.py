@@ -30,6 +30,7 @@ The second and the third need no run of the default profile, which the first one
 """
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: tests of the pipeline often wait, for a disk, a lock or another process."""
     return (os.cpu_count() or 1) + 1
