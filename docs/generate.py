@@ -212,7 +212,7 @@ def sizes() -> str:
         cells += [f"{64 / seconds['median']:.1f}" if seconds else "", estimated(small["kid"])]
         cells += [f"{small[number]['value']:.2f}" for number in ("precision", "recall")]
         cells += [estimated(row["own"]["kid"]), f"{floor['kid']['decoded']['value']:.3f}" if floor else ""]
-        cells += [f"`{command_of(row)}`"]
+        cells += [f"`python -m benchmarks.sizes {row['system']} --seeds {row['seed']}`"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

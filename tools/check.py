@@ -18,7 +18,7 @@ from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.evaluation.likelihood import VariationalBound
 from ddpm.gan.networks import GanConfig
 from ddpm.gan.trainer import GanRecipe
-from ddpm.sampling.timesteps import spaced_timesteps
+from ddpm.sampling.samplers import timesteps_of
 from ddpm.training.recipe import Recipe, TrainConfig
 from ddpm.tuning.tuner import TuneConfig
 from stages.evaluate.config import EvaluateConfig
@@ -64,21 +64,24 @@ SECTIONS: Mapping[str, type] = {
 def main(*, images: Path | None = None) -> str:
     """Check params.yaml as all stages do that come after `fetch`, and the number of IMAGES in that folder."""
     params = inception_checked(read_params())
-    kind = params.model().kind
+    kind, place = params.model().kind, ("models", params.top.model)
     for part, config in MODEL[kind].items():
-        params.section(config, "models", params.top.model, part)
+        params.section(config, *place, part)
     for section, config in SECTIONS.items():
         params.section(config, section)
     sample = params.section(SampleConfig, "sample")
     if kind == "gan":
         require_no_sampler("sample", asdict(sample))
+        generator, size = params.section(GanConfig, *place, "network"), params.section(ExtractConfig, "extract").size
+        with naming(".".join([*place, "network"])):
+            generator.coarsest(size)
     else:
         require_network(params)
         require_steps(params)
         guide_file(sample, params, drawn_by(params))
     require_average(params)
     require_samples(params)
-    conditional = params.mapping("models", params.top.model, "network")["conditional"]
+    conditional = params.mapping(*place, "network")["conditional"]
     categories = params.source().categories if conditional else ()
     require_classes(sample, categories, [1] * len(categories))
     if images:
@@ -140,8 +143,8 @@ def require_steps(params: Params) -> None:
         ways.append((models if native else "interpolate", way(own, interpolate, name), stops if native else []))
     for section, each, known in ways:
         try:
-            timesteps = spaced_timesteps(schedule, each.sampler.steps, each.sampler.spacing)
-            require_stops(known, timesteps, each.sampler, matched=tune.objective == "matching")
+            require_stops(known, each.sampler, matched=tune.objective == "matching")
+            timesteps_of(each.sampler, schedule, known)
         except ConfigError as error:
             raise ConfigError(f"params.yaml: {section}.{error}") from None
 

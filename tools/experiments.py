@@ -11,6 +11,8 @@ import pandas as pd
 
 WIDTH = 120
 """Columns of a terminal."""
+LEAST = 20
+"""Columns that changed parameters have, however long the name of an experiment is."""
 NUMBERS = {"kid": 4, "kid_low": 4, "kid_high": 4, "precision": 2, "recall": 2, "lpips6": 3, "copies": 0, "loss": 4}
 """The metrics in the order of the columns, and their decimal places."""
 
@@ -43,7 +45,7 @@ def table(shown: Sequence[Mapping[str, Any]]) -> str:
     for name, line in zip(frame.index, lines, strict=True):
         own = parameters(rows[name])
         changes = ", ".join(f"{key}={value}" for key, value in own.items() if value != head.get(key))
-        first, *more = wrap(changes, WIDTH - len(line) - 2) or [""]
+        first, *more = wrap(changes, max(LEAST, WIDTH - len(line) - 2)) or [""]
         text += [f"{line}  {first}".rstrip(), *(f"{'':{len(line)}}  {rest}" for rest in more)]
     return "\n".join(text)
 

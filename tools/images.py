@@ -1,6 +1,7 @@
 """Images as PNG files for other programs, and other programs' PNG files as a set that our stages judge."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def write_files(source: Path, folder: Path) -> str:
     """
     try:
         images = np.load(source, mmap_mode="r")
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise StageError(f"{source}: no array in NumPy's format: {error}") from None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else "several arrays"

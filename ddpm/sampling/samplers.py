@@ -267,6 +267,13 @@ class ImageNoise:
         return next(self._coming)[0]
 
 
+def timesteps_of(config: SamplerConfig, schedule: NoiseSchedule, stops: Sequence[int] = ()) -> list[int]:
+    """The falling time steps that a sampler stops at: every so many-th of the `stops` of tuned weights, if they are."""
+    if stops:
+        return list(stops[:: len(stops) // config.steps])
+    return spaced_timesteps(schedule, config.steps, config.spacing)
+
+
 def run_sampler(
     config: SamplerConfig,
     predict: Predict,
@@ -275,12 +282,14 @@ def run_sampler(
     noise: Noise,
     on_step: OnStep | None = None,
     start: int | None = None,
+    stops: Sequence[int] = (),
 ) -> Tensor:
     """Take x_T `[B, C, H, W]` to x_0 by `config.sampler` in `config.steps` steps; with `start`, from x at that t.
 
-    From `start` those steps are taken that lie below it, and one there.
+    From `start` those steps are taken that lie below it, and one there. `stops` are the times that tuned weights know,
+    as many as the steps or a multiple.
     """
-    timesteps = spaced_timesteps(schedule, config.steps, config.spacing)
+    timesteps = timesteps_of(config, schedule, stops)
     if start is not None:
         timesteps = [start, *(t for t in timesteps if t < start)]
     with torch.inference_mode():

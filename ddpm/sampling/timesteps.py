@@ -48,8 +48,7 @@ def logsnr_trailing(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     """The same without 0, where the last stride ends, `[steps]`; `spaced_timesteps` puts the highest at T - 1.
 
     The strides begin where the noise is 160 times the image, just above T - 1 of the linear schedule: the cosine
-    schedule goes on to 20,000 times, in steps of t too large for equal strides. A number of steps that divides another
-    takes some of its stops.
+    schedule goes on to 20,000 times, in steps of t too large for equal strides.
     """
     return logsnr(schedule, steps + 1, MOST_NOISE)[:-1]
 

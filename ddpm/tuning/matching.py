@@ -16,6 +16,7 @@ little contrast in one evaluation would be made up for by too much in two.
 import copy
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,14 +79,21 @@ class MatchState(TrainState):
     def read_losses(self) -> None:
         """Bring those of both to the host."""
         super().read_losses()
-        try:
+        with self._fake_named():
             self.fake.read_losses()
-        except DivergedError as error:
-            raise DivergedError(self.step, f"fake score: {error}") from None
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes."""
-        return {**super().state_dict(), "fake": self.fake.state_dict()}
+        with self._fake_named():
+            return {**super().state_dict(), "fake": self.fake.state_dict()}
+
+    @contextmanager
+    def _fake_named(self) -> Iterator[None]:
+        """Let the fake score diverge by its name at a step of the run, of which each has several of its own."""
+        try:
+            yield
+        except DivergedError as error:
+            raise DivergedError(self.step, f"fake score: {error}") from None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""

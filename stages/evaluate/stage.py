@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddpm.evaluation.estimates import Estimate
 from ddpm.evaluation.metrics import frechet, require_full_rank
 from ddpm.evaluation.perceptual import IMAGES_AT_ONCE, load_lpips
 from stages.evaluate.autoencoder import compare_decoded
-from stages.evaluate.compare import compare, compare_categories
+from stages.evaluate.compare import compare, compare_categories, kept_estimates
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.factors import Predicted, compare_factors, drawn_factors, predict_factors
 from stages.evaluate.figures import colours_figure, factors_figure, metrics_figure
@@ -61,7 +62,8 @@ def main(
     with parts_folder(repository_root() / ".cache" / "evaluate", run, "evaluating the same samples") as folder:
         measure, train = Kept(model, at_once, Parts(folder)), sets.images["train"]
         values, features = compare_all(measure, sets, config, network)
-        values["frechet"] = distances(measure, features, sets, network, inception_of(config, sets, runtime, device))
+        inception = inception_of(config, measure.parts, sets, runtime, device)
+        values["frechet"] = distances(measure, features, sets, network, inception)
         seen, unseen = drawn_factors(sets.tables["train"], sets.tables["held_out"])
         predicted: Predicted = {}
         if len(seen.columns):
@@ -118,16 +120,23 @@ Features = Callable[[], tuple[Tensor, Tensor]]
 """Features of the samples and of all training images, `[M, D]` and `[N, D]`."""
 
 
-def inception_of(config: EvaluateConfig, sets: Sets, runtime: RuntimeConfig, device: torch.device) -> Features | None:
-    """Inception's features, where its weights are given."""
+def inception_of(
+    config: EvaluateConfig, parts: Parts, sets: Sets, runtime: RuntimeConfig, device: torch.device
+) -> Features | None:
+    """Inception's features, where its weights are given; computed once and kept in `parts`."""
     if not config.inception:
         return None
     weights = Path(config.inception)
 
     def features() -> tuple[Tensor, Tensor]:
-        ours, train, _ = sets.images.values()
         network, most = load_inception(weights, device), runtime.at_once(INCEPTION_AT_ONCE)
-        return inception_features(network, ours, most), inception_features(network, train, most)
+
+        def of(name: str) -> Tensor:
+            compute = partial(inception_features, network, sets.images[name], most)
+            found = parts.kept(f"inception {name}", lambda: {"features": compute().numpy()})
+            return torch.from_numpy(found["features"])
+
+        return of("samples"), of("train")
 
     return features
 
@@ -142,12 +151,12 @@ def distances(
         return features["samples"], torch.cat([features["real"], rest])
 
     return {
-        f"fd_{network}": _frechet(features["samples"].shape[1], sets, pooled),
-        "fid_inception": _frechet(DIMENSIONS, sets, inception),
+        f"fd_{network}": _frechet(network, features["samples"].shape[1], sets, measure.parts, pooled),
+        "fid_inception": _frechet("inception", DIMENSIONS, sets, measure.parts, inception),
     }
 
 
-def _frechet(dimensions: int, sets: Sets, features: Features | None) -> dict[str, Any]:
+def _frechet(name: str, dimensions: int, sets: Sets, parts: Parts, features: Features | None) -> dict[str, Any]:
     """The samples' distance to all training images, as is the custom, or the words why there is none."""
     ours, train, _ = sets.images.values()
     try:
@@ -156,7 +165,9 @@ def _frechet(dimensions: int, sets: Sets, features: Features | None) -> dict[str
         return {"refused": str(error)}
     if features is None:
         return {"refused": "evaluate.inception names no weights"}
-    return {**asdict(frechet(*features(), strata_of(sets.tables["samples"]))), "all_training_images": len(train)}
+    strata = strata_of(sets.tables["samples"])
+    [distance] = kept_estimates(parts, f"frechet {name}", lambda: [frechet(*features(), strata)])
+    return {**asdict(distance), "all_training_images": len(train)}
 
 
 def strata_of(samples: pd.DataFrame) -> np.ndarray | None:

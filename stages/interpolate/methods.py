@@ -14,7 +14,6 @@ from ddpm.diffusion.process import q_sample
 from ddpm.images import to_uint8
 from ddpm.sampling.interpolation import PATHS, NoisePath, invert, lerp, slerp
 from ddpm.sampling.samplers import ImageNoise
-from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.progress import progress
 from stages.shared.models.diffusion import Model, ModelSampling, Sampling, sampling
 from stages.shared.models.gan import GanModel
@@ -126,7 +125,7 @@ def along(path: NoisePath, ends: Tensor, frames: int) -> Tensor:
 def inverted(model: Model, ddim: Sampling, images: Tensor) -> Tensor:
     """The x_T of each image."""
     predict = model.predictor(ddim.predictor)
-    timesteps = spaced_timesteps(model.schedule, ddim.sampler.steps, ddim.sampler.spacing)
+    timesteps = model.timesteps(ddim)
     with progress(len(images) * len(timesteps) * ITERATIONS, "eval", label="interpolate, inversion") as bar:
 
         def on_step(t: int, xt: Tensor, x0: Tensor) -> None:
@@ -142,7 +141,7 @@ def decoded(
     """The image of each noise, x_T or x at `start`; noise that is added is `fresh` for each frame, or the pair's."""
     pairs, frames = noises.shape[:2]
     ids = torch.arange(pairs * frames) if fresh else torch.arange(pairs).repeat_interleave(frames)
-    timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
+    timesteps = model.timesteps(how)
     evaluations = how.sampler.evaluations if start is None else 1 + sum(t < start for t in timesteps)
     images = []
     with progress(len(ids) * evaluations, "eval", label=f"interpolate, {name}") as bar:

@@ -14,7 +14,6 @@ from ddpm.config import ConfigError
 from ddpm.devices.processes import from_first, rank_and_count
 from ddpm.rng import numpy_stream
 from ddpm.sampling.samplers import ImageNoise, OnStep
-from ddpm.sampling.timesteps import spaced_timesteps
 from stages.kit.device import setup
 from stages.kit.files import digest, path_given, replacing
 from stages.kit.identity import code_digests, platform_of
@@ -135,9 +134,8 @@ def prepare(weights: Path, params: Params, latents: Path | None = None) -> Drawi
         "sampling": asdict(how),
         **identity_of(weights_file(weights, params), config, model, device),
     }
-    timesteps = spaced_timesteps(model.schedule, how.sampler.steps, how.sampler.spacing)
-    require_stops(model.stops, timesteps, how.sampler, matched=model.matched)
-    return Drawing(model, how, config, device, timesteps, identity)
+    require_stops(model.stops, how.sampler, matched=model.matched)
+    return Drawing(model, how, config, device, model.timesteps(how), identity)
 
 
 def identity_of(file: Path, config: SampleConfig, model: Model | GanModel, device: torch.device) -> dict[str, Any]:

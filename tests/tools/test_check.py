@@ -28,6 +28,7 @@ CONDITIONAL = {"data": "classes", "models.tiny.network.conditional": True}
         {"rank.best": 100, "rank.samples": 100},
         {"interpolate.frames": 129, "sample.count": 6},
         {"tune.objective": "distillation", "sample.steps": 4, "interpolate.methods": ["slerp_native"]},
+        {"tune.objective": "distillation", "tune.points": 16, "tune.teacher_steps": 4, "sample.steps": 8},
     ],
 )
 def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[str, Any]) -> None:
@@ -71,6 +72,7 @@ def test_what_all_stages_accept_passes(write_params: WriteParams, changes: dict[
             r"sample\.sampler = ddim: must be consistency, the only one of tuned weights",
         ),
         ({"sample.sampler": "consistency", "sample.steps": 2}, r"must be another: consistency is for tuned weights"),
+        ({"model": "gan", "extract.size": 40}, r"models\.gan\.network: images of 40 px can't be halved"),
         ({"rank.net": "resnet"}, r"rank\.net = \"resnet\""),
     ],
 )  # fmt: skip

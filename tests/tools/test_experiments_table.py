@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
+from tools.experiments import table
+
 STAGE = """
 import json, pathlib, ruamel.yaml
 seed = ruamel.yaml.YAML(typ="safe").load(pathlib.Path("params.yaml"))["seed"]
@@ -68,6 +70,13 @@ def test_the_best_comes_first_with_what_was_changed(repository):
     same = ["0.0300", "-0.0100", "0.0512", "0.73", "0.86", "0.052", "0", "0.0082"]
     assert rows[-3:] == [["workspace", *same], ["HEAD", *same], ["waiting", *"-" * 8, "seed=7"]]
     assert max(map(len, [heading, *lines])) <= 120
+
+
+def test_a_long_name_leaves_room_for_what_was_changed():
+    params = {"params": {"params.yaml": {"data": {"seed": 2}}}}
+    experiments = [{"revs": [{"rev": "1234567", "name": "n" * 100, "data": params}]}]
+    shown = table([{"rev": "workspace"}, {"rev": "89abcde", "experiments": experiments}])
+    assert "seed=2" in shown
 
 
 def test_metrics_fit_into_a_terminal(repository):

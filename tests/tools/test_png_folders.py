@@ -66,6 +66,13 @@ def test_what_is_no_array_of_images_is_named(samples: Path, array: np.ndarray, m
     assert not Path("png").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04"])
+def test_a_file_that_was_cut_off_is_named(samples: Path, content: bytes) -> None:
+    samples.write_bytes(content)
+    with pytest.raises(StageError, match=r"samples\.npy: no array in NumPy's format"):
+        images.main(samples, Path("png"))
+
+
 def test_a_folder_that_can_not_be_compared_is_named(samples: Path) -> None:
     Path("theirs").mkdir()
     with pytest.raises(StageError, match="theirs: no PNG files"):

@@ -22,7 +22,7 @@ from ddpm.diffusion.schedule import DiffusionConfig, NoiseSchedule
 from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.images import to_uint8
 from ddpm.sampling.predictor import Predict, PredictorConfig, make_predictor
-from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler
+from ddpm.sampling.samplers import Noise, OnStep, SamplerConfig, SamplerName, Variance, run_sampler, timesteps_of
 from ddpm.sampling.timesteps import Spacing
 from stages.kit.params import Params
 from stages.kit.runtime import RuntimeConfig
@@ -205,7 +205,11 @@ class Model:
     ) -> Tensor:
         """Take x_T, or x at `start`, to x_0, of the class `label` `[B]`; see `samplers.run_sampler`."""
         predict = self.predictor(how.predictor, label)
-        return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start)
+        return run_sampler(how.sampler, predict, self.schedule, xt, noise, on_step, start, self.stops)
+
+    def timesteps(self, how: Sampling) -> list[int]:
+        """Those that `sample` stops at without `start`, falling."""
+        return timesteps_of(how.sampler, self.schedule, self.stops)
 
 
 def weights_file(weights: Path, params: Params, changes: Mapping[str, Any] = NOTHING, own: Own = own_sampling) -> Path:

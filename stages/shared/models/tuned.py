@@ -16,8 +16,8 @@ def tuned_or(weights: Path, tuned: Path | None) -> Path:
     return tuned if tuned and any(tuned.glob("*.safetensors")) else weights
 
 
-def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: SamplerConfig, *, matched: bool) -> None:
-    """Fail where weights with these `stops`, or without, can't be drawn from by `sampler`, which stops at `timesteps`.
+def require_stops(stops: Sequence[int], sampler: SamplerConfig, *, matched: bool) -> None:
+    """Fail where weights with these `stops`, or without, can't be drawn from by `sampler`.
 
     `matched` weights have to stop at all of them: each evaluation makes up for those before it.
 
@@ -27,8 +27,8 @@ def require_stops(stops: Sequence[int], timesteps: Sequence[int], sampler: Sampl
     if (sampler.sampler == "consistency") != bool(stops):
         wanted = "consistency, the only one of tuned weights" if stops else "another: consistency is for tuned weights"
         raise ConfigError(f"sampler = {sampler.sampler}: must be {wanted}; see tune.objective")
-    if stops and not (set(timesteps) == set(stops) if matched else set(timesteps) <= set(stops)):
-        counts = [len(stops)] if matched else [steps for steps in range(1, len(stops) + 1) if len(stops) % steps == 0]
+    counts = [len(stops)] if matched else [steps for steps in range(1, len(stops) + 1) if len(stops) % steps == 0]
+    if stops and (sampler.spacing != STOP_SPACING or sampler.steps not in counts):
         possible = ", ".join(map(str, counts))
         raise ConfigError(
             f"steps = {sampler.steps} with spacing {sampler.spacing}: the tuned weights know {len(stops)} times; "

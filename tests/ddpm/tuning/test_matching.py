@@ -167,6 +167,17 @@ def test_a_fake_score_that_diverges_is_named() -> None:
         state.read_losses()
 
 
+def test_a_fake_score_that_is_spoilt_is_named_at_a_step_of_the_run() -> None:
+    """It counts five steps of its own to one of them."""
+    trainer = matcher(epochs=1)
+    state = state_of(trainer, Linear(S))
+    state.step, state.fake.step = 3, 15
+    state.fake.model.a.data[0] = math.nan
+    with pytest.raises(DivergedError, match="fake score: ") as caught:
+        state.state_dict()
+    assert caught.value.step == 3
+
+
 def test_the_fake_score_takes_its_steps_between() -> None:
     """Without dropout in either network: images are drawn outside of the steps that seed it."""
     trainer = matcher(fake_score_steps=3)

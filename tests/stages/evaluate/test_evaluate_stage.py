@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from stages.evaluate import stage as evaluate
+from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.inception import DIMENSIONS, inception_features, load_inception
 from stages.kit import inception as _inception
 from stages.kit.errors import StageError
 from stages.kit.files import digest
+from stages.kit.params import read_params
+from stages.kit.parts import Parts
+from stages.kit.runtime import RuntimeConfig
 from stages.shared.files.formats import write_safetensors
 
 TIMES = ["day", "night"]
@@ -153,6 +158,27 @@ def test_inception_s_weights_lie_in_the_checkout_and_give_its_features(
     found = inception_features(load_inception(Path("weights.pth"), torch.device("cpu")), churches()[:2], 2)
     assert found.shape == (2, DIMENSIONS)
     assert torch.equal(found, network(torch.from_numpy(churches()[:2]).permute(0, 3, 1, 2))[0])
+
+
+def test_inception_s_features_are_computed_once(
+    network: FeatureExtractorInceptionV3, write_params: WriteParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a run before has kept are taken."""
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    accept(monkeypatch, tmp_path / "weights.pth")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    write_params({**CHANGES, "evaluate.inception": "weights.pth"})
+    params = read_params()
+    sets: Any = SimpleNamespace(images={"samples": churches()[:2], "train": churches()[2:5]})
+    config, runtime = params.section(EvaluateConfig, "evaluate"), params.section(RuntimeConfig, "runtime")
+    features = evaluate.inception_of(config, Parts(tmp_path), sets, runtime, torch.device("cpu"))
+    assert features is not None
+    ours, train = features()
+    assert [part.shape for part in (ours, train)] == [(2, DIMENSIONS), (3, DIMENSIONS)]
+    Parts(tmp_path).save("inception samples", {"features": np.zeros((2, DIMENSIONS), np.float32)})
+    ours, again = features()
+    assert not ours.any()
+    assert torch.equal(again, train)
 
 
 class Forged:
