@@ -27,7 +27,9 @@ FIXED = {
     "downsample_type": "conv",
     "upsample_type": "conv",
     "act_fn": "silu",
+    "resnet_time_scale_shift": "default",
     "add_attention": True,
+    "attn_norm_num_groups": None,
     "class_embed_type": None,
 }
 """What our network is, in `UNet2DModel`'s arguments; it knows no other."""
@@ -40,14 +42,6 @@ SCHEDULER = {"trained_betas": None, "rescale_betas_zero_snr": False, "thresholdi
 """What our schedule and samplers are, in the arguments of a scheduler; they know no other."""
 
 
-def times(groups: int) -> dict[str, dict[str, Any]]:
-    """How residual blocks are told t; with `scale_shift` theirs has a norm in its middle attention only if told so."""
-    return {
-        "add": {"resnet_time_scale_shift": "default", "attn_norm_num_groups": None},
-        "scale_shift": {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": groups},
-    }
-
-
 def unet_arguments(network: UNetConfig, size: int, classes: int, channels: int = 3) -> dict[str, Any]:
     """The arguments of the `UNet2DModel` that takes our weights as they are, for images or latents of `channels`.
 
@@ -58,7 +52,6 @@ def unet_arguments(network: UNetConfig, size: int, classes: int, channels: int =
     return {
         **FIXED,
         **CONVENTIONS[network.conventions],
-        **times(network.groups)[network.time],
         "sample_size": size // network.patch,
         "in_channels": channels,
         "out_channels": channels,
@@ -121,6 +114,10 @@ def network_of(arguments: Mapping[str, Any]) -> tuple[UNetConfig, int, int]:
     for name, value in FIXED.items():
         if arguments[name] != value:
             raise ConfigError(f"{name} = {arguments[name]!r}: our network has {value!r}")
+    known = [name for name, values in CONVENTIONS.items() if values.items() <= arguments.items()]
+    if not known:
+        found = {name: arguments[name] for name in CONVENTIONS["torch"]}
+        raise ConfigError(f"{found}: must be {' or '.join(map(str, CONVENTIONS.values()))}")
     if not isinstance(arguments["sample_size"], int):
         raise ConfigError(f"sample_size = {arguments['sample_size']}: must be a number of pixels")
     patch = math.isqrt(arguments["in_channels"] // 3)
@@ -147,20 +144,10 @@ def network_of(arguments: Mapping[str, Any]) -> tuple[UNetConfig, int, int]:
         "groups": arguments["norm_num_groups"],
         "conditional": rows is not None,
         "initial": "zero",
-        "conventions": _which(CONVENTIONS, arguments),
+        "conventions": known[0],
         "head_channels": arguments["attention_head_dim"],
-        "time": _which(times(arguments["norm_num_groups"]), arguments),
     }
     return parse(UNetConfig, values, "the network"), size, rows - 1 if rows else 0
-
-
-def _which(choices: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any]) -> str:
-    """The choice whose arguments these are."""
-    for name, values in choices.items():
-        if values.items() <= arguments.items():
-            return name
-    found = {name: arguments[name] for name in next(iter(choices.values()))}
-    raise ConfigError(f"{found}: must be {' or '.join(map(str, choices.values()))}")
 
 
 def diffusion_of(arguments: Mapping[str, Any]) -> tuple[DiffusionConfig, str]:

@@ -20,27 +20,13 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions around the time embedding, if there is one, with a residual connection.
+    """Two convolutions around the time embedding, if there is one, with a residual connection."""
 
-    What a linear layer makes of the embedding is added before the second norm, as in Ho et al. With `scale_shift` it
-    scales and shifts what comes out of that norm (Nichol & Dhariwal 2021, arXiv:2102.09672, appendix A).
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        embedding: int | None,
-        dropout: float,
-        groups: int,
-        *,
-        scale_shift: bool = False,
-    ):
+    def __init__(self, inputs: int, outputs: int, embedding: int | None, dropout: float, groups: int):
         super().__init__()
-        self.scale_shift = scale_shift
         self.norm1 = GroupNorm(groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time_emb_proj = nn.Linear(embedding, outputs * (1 + scale_shift)) if embedding else None
+        self.time_emb_proj = nn.Linear(embedding, outputs) if embedding else None
         self.norm2 = GroupNorm(groups, outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
@@ -49,16 +35,9 @@ class ResnetBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """`[B, inputs, H, W]` and `[B, E]` to `[B, outputs, H, W]`."""
         h = self.conv1(F.silu(self.norm1(x)))
-        if self.time_emb_proj is None or embedding is None:
-            h = self.norm2(h)
-        else:
-            told = self.time_emb_proj(F.silu(embedding))[:, :, None, None]
-            if self.scale_shift:
-                scale, shift = told.chunk(2, dim=1)
-                h = self.norm2(h) * (1 + scale) + shift
-            else:
-                h = self.norm2(h + told)
-        h = self.conv2(self.dropout(F.silu(h)))
+        if self.time_emb_proj is not None and embedding is not None:
+            h = h + self.time_emb_proj(F.silu(embedding))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

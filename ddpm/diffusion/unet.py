@@ -23,11 +23,10 @@ class UNetConfig:
 
     `attention` names the resolutions, in feature-map pixels, that get self-attention, or levels from the lowest one on,
     which is -1, so that it suits images of any size. It has heads of `head_channels`; an empty one is one head, as in
-    Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional` network is told the class of an
-    image; `training.initial` gives it its `initial` weights. `conventions` are torch's, those of Ho et al.'s TensorFlow
-    code, which the checkpoints google/ddpm-* have (`follow_tensorflow`), or those that `diffusers` starts from:
-    torch's, with the cosines of the time embedding before its sines. `time` is how residual blocks are told t
-    (`ResnetBlock`).
+    Ho et al. `groups` are those of every GroupNorm, 32 in Ho et al.; a `conditional`
+    network is told the class of an image; `training.initial` gives it its `initial` weights. `conventions` are torch's,
+    those of Ho et al.'s TensorFlow code, which the checkpoints google/ddpm-* have (`follow_tensorflow`), or those that
+    `diffusers` starts from: torch's, with the cosines of the time embedding before its sines.
     """
 
     channels: int
@@ -41,7 +40,6 @@ class UNetConfig:
     initial: Literal["zero", "xavier"]
     conventions: Literal["torch", "tensorflow", "diffusers"] = "torch"
     head_channels: PositiveInt | None = None
-    time: Literal["add", "scale_shift"] = "add"
 
     def __post_init__(self) -> None:
         if self.groups < 1 or self.channels < 4 or self.channels % math.lcm(2, self.groups):
@@ -167,10 +165,9 @@ class UNet(nn.Module):
         attended = config.attended(size)
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         pixels, last = channels * config.patch**2, len(widths) - 1
-        how = {"scale_shift": config.time == "scale_shift"}
 
         def resnet(inputs: int, outputs: int) -> ResnetBlock:
-            return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout, config.groups, **how)
+            return ResnetBlock(inputs, outputs, 4 * config.channels, config.dropout, config.groups)
 
         def attentions(channels: int, count: int) -> list[Attention]:
             return [Attention(channels, config.groups, config.head_channels) for _ in range(count)]

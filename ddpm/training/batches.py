@@ -107,9 +107,6 @@ class Batches(Stream[Recipe, Batch]):
         indices = self.indices(step)[places]
         streams = [numpy_stream(self.seed, "batch", step, place) for place in places]
         chances = np.array([stream.random(3) for stream in streams])  # for time step, mirror, label
-        if self.recipe.stratified:
-            # No batch has only low t or only high t: less noise (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
-            chances[:, 0] = (np.array(places) + chances[:, 0]) / self.recipe.batch_images
         t = torch.from_numpy(np.searchsorted(self.up_to[:-1], chances[:, 0], side="right"))
         eps = torch.stack([normal(stream, self.shape) for stream in streams])
         x0 = self.shown(indices, chances[:, 1])

@@ -57,7 +57,6 @@ class Recipe:
     """How a model is trained; `loss`, `rate_schedule` and `drop_last` have a value that repeats the report's code.
 
     The loss of a time step counts with the product of `weighting` and the probability that `timesteps` draws it with.
-    With `stratified`, that law is cut into `batch_images` parts of equal probability: each has one t of a batch.
     `timesteps_mean` and `timesteps_std` belong to `log_normal`; `weighting_limits`, the least and the greatest weight
     of the squared error of x_0, to all weightings but `simple`.
     """
@@ -68,7 +67,6 @@ class Recipe:
     timesteps: TimestepLaw
     timesteps_mean: Annotated[float, Field(allow_inf_nan=False)]
     timesteps_std: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    stratified: bool
     loss: Literal["mean", "sum_per_1000"]
     batch_images: PositiveInt
     drop_last: bool

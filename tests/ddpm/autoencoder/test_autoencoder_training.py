@@ -167,7 +167,7 @@ def test_latents_that_are_pixels_are_seen_as_the_pixels_are() -> None:
         Recipe,
         {
             "target": "eps", "weighting": "simple", "weighting_limits": [0.0, 5.0],
-            "timesteps": "uniform", "timesteps_mean": 0.0, "timesteps_std": 1.0, "stratified": False,
+            "timesteps": "uniform", "timesteps_mean": 0.0, "timesteps_std": 1.0,
             "loss": "mean", "batch_images": 8, "drop_last": False, "optimizer": "adamw", "learning_rate": 1e-3,
             "rate_schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "adam_beta2": 0.99, "ema_decays": [],
             "label_dropout": 0.5,

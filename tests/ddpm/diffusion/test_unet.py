@@ -9,7 +9,7 @@ from ddpm.config import ConfigError, parse
 from ddpm.diffusion.blocks import Attention, ResnetBlock, attend
 from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training.initial import initial_network
-from tools.diffusers_names import CONVENTIONS, times
+from tools.diffusers_names import CONVENTIONS
 
 SMALL = {
     "channels": 32, "multipliers": [1, 2], "attention": [12], "blocks": 2, "dropout": 0.0, "patch": 2,
@@ -38,22 +38,21 @@ def test_ladder(multipliers: list[int], size: int, ladder: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "classes", "conventions", "head_channels", "time"),
-    [(32, 0, "torch", None, "add"), (4, 0, "torch", 16, "scale_shift"), (8, 5, "torch", None, "scale_shift"),
-     (8, 0, "tensorflow", None, "add"), (32, 0, "diffusers", 8, "add"), (32, 3, "tensorflow", 32, "add")],
+    ("groups", "classes", "conventions", "head_channels"),
+    [(32, 0, "torch", None), (4, 0, "torch", 16), (8, 5, "torch", None), (8, 0, "tensorflow", None),
+     (32, 0, "diffusers", 8), (32, 3, "tensorflow", 32)],
 )  # fmt: skip
 def test_output_and_gradients_are_diffusers(
-    groups: int, classes: int, conventions: str, head_channels: int | None, time: str
+    groups: int, classes: int, conventions: str, head_channels: int | None
 ) -> None:
     """With the weights moved to it and back; TensorFlow's conventions are google/ddpm-cifar10-32's."""
-    values = {"groups": groups, "conventions": conventions, "head_channels": head_channels, "time": time}
+    values = {"groups": groups, "conventions": conventions, "head_channels": head_channels}
     shape = config(patch=1, attention=[12, 24], conditional=classes > 0, **values)
     original, ours = filled(UNet(shape, 24, classes)), UNet(shape, 24, classes)
     theirs = UNet2DModel(
         sample_size=24, block_out_channels=(32, 64), layers_per_block=2, attention_head_dim=head_channels,
         down_block_types=("AttnDownBlock2D",) * 2, up_block_types=("AttnUpBlock2D",) * 2,
         norm_num_groups=groups, num_class_embeds=classes + 1 if classes else None, **CONVENTIONS[conventions],
-        **times(groups)[time],
     )  # fmt: skip
     theirs.load_state_dict(original.state_dict())
     ours.load_state_dict(theirs.state_dict())

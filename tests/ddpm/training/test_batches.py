@@ -35,12 +35,10 @@ def test_the_rest_of_an_epoch_can_be_dropped() -> None:
     assert total_steps(batches().recipe, 3, 22) == 16
 
 
-@pytest.mark.parametrize("stratified", [False, True])
-def test_a_part_is_a_slice_of_the_batch(*, stratified: bool) -> None:
+def test_a_part_is_a_slice_of_the_batch() -> None:
     """So neither micro-batches nor the number of processes change what is seen."""
-    drawn = batches(stratified=stratified)
-    whole = drawn.micro_batch(3, range(4))
-    parts = [drawn.micro_batch(3, places) for places in (range(1), range(1, 4))]
+    whole = batches().micro_batch(3, range(4))
+    parts = [batches().micro_batch(3, places) for places in (range(1), range(1, 4))]
     for index in range(3):
         assert torch.equal(whole[index], torch.cat([part[index] for part in parts]))
 
@@ -99,7 +97,6 @@ def test_noise_is_standard_normal() -> None:
         ({"timesteps": "uniform"}, 0.5),
         ({"timesteps": "log_normal"}, 0.795),
         ({"timesteps": "log_normal", "timesteps_mean": -1.2, "timesteps_std": 1.2}, 0.979),
-        ({"timesteps": "log_normal", "stratified": True}, 0.795),
     ],
 )
 def test_timesteps_follow_their_law(law: dict, share: float) -> None:
@@ -120,16 +117,6 @@ def test_every_timestep_is_drawn_as_often_as_its_law_says() -> None:
     t = torch.cat([drawn.micro_batch(step, range(200)).t for step in range(10)])
     for share, chance in zip(np.bincount(t, minlength=4) / 2000, timestep_law(recipe, schedule), strict=True):
         assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 2000) ** 0.5)
-
-
-def test_stratified_time_steps_are_one_of_each_part_of_the_law() -> None:
-    """Of four parts as probable as each other: the rank of t lies in them, but that a step may lie in two."""
-    drawn = batches(timesteps="log_normal", stratified=True)
-    up_to = np.array([0, *drawn.up_to])
-    for step in range(50):
-        t = drawn.micro_batch(step, range(4)).t.numpy()
-        assert (up_to[t] < np.array([0.25, 0.5, 0.75, 1])).all()
-        assert (up_to[t + 1] > np.array([0, 0.25, 0.5, 0.75])).all()
 
 
 def test_time_steps_of_a_shifted_schedule_are_those_of_the_schedule() -> None:

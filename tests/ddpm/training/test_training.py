@@ -38,7 +38,7 @@ NETWORK = {
 }  # fmt: skip
 RECIPE = {
     "target": "eps", "weighting": "simple", "weighting_limits": [0.0, 100.0], "timesteps": "uniform",
-    "timesteps_mean": 0.0, "timesteps_std": 1.5, "stratified": False, "loss": "mean", "batch_images": 4,
+    "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
     "drop_last": False, "optimizer": "adamw", "learning_rate": 2e-3, "rate_schedule": "cosine", "warmup_steps": 5,
     "weight_decay": 0.0,
     "adam_beta2": 0.99, "ema_decays": [0.9, 0.5], "label_dropout": 0.25,

@@ -36,7 +36,7 @@ NETWORK = {
 }  # fmt: skip
 RECIPE = {
     "target": "x0", "weighting": "min_snr", "weighting_limits": [0.0, 5.0], "timesteps": "uniform",
-    "timesteps_mean": 0.0, "timesteps_std": 1.5, "stratified": False, "loss": "mean", "batch_images": 4,
+    "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 4,
     "drop_last": True, "optimizer": "adamw", "learning_rate": 2e-3, "rate_schedule": "report", "warmup_steps": 5000,
     "weight_decay": 0.0, "adam_beta2": 0.99, "ema_decays": [0.5], "label_dropout": 0.25,
 }  # fmt: skip

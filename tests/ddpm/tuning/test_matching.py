@@ -29,7 +29,7 @@ TUNE = {
 }  # fmt: skip
 RECIPE = {
     "target": "x0", "weighting": "simple", "weighting_limits": [0.0, 5.0], "timesteps": "uniform",
-    "timesteps_mean": 0.0, "timesteps_std": 1.5, "stratified": False, "loss": "mean", "batch_images": 8,
+    "timesteps_mean": 0.0, "timesteps_std": 1.5, "loss": "mean", "batch_images": 8,
     "drop_last": False, "optimizer": "adamw", "learning_rate": 2e-3, "rate_schedule": "constant", "warmup_steps": 5,
     "weight_decay": 0.0, "adam_beta2": 0.9, "ema_decays": [0.5], "label_dropout": 0.25,
 }  # fmt: skip
