@@ -6,8 +6,8 @@ teacher, the two estimates differ, and their difference is the way that the draw
 image to its noise any more, as distillation does. So this goes on from distilled weights, which draw every kind of
 image already.
 
-Two things come from a second paper (Yin et al. 2024, arXiv:2405.14867): several steps of the fake score for one of the
-weights, and that an evaluation learns from what those before it drew. Its critic of real images is left out.
+Three things come from a second paper (Yin et al. 2024, arXiv:2405.14867): several steps of the fake score for one of
+the weights, that an evaluation learns from what those before it drew, and a critic that has seen real images.
 
 All images are drawn in the same number of evaluations: the fake score can't tell in how many one was drawn, so too
 little contrast in one evaluation would be made up for by too much in two.
@@ -17,11 +17,13 @@ import copy
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ddpm.devices.transfer import sent
 from ddpm.diffusion.process import q_sample
@@ -31,6 +33,7 @@ from ddpm.training.diverged import DivergedError
 from ddpm.training.recipe import Recipe, learning_rate_at
 from ddpm.training.trainer import Loop, Trainer, TrainState
 from ddpm.tuning.consistency import error
+from ddpm.tuning.critic import Critic, CriticTrainer, verdict
 from ddpm.tuning.tuner import Tuner
 
 NOISE_LEVELS = 64
@@ -47,6 +50,7 @@ class Draw(NamedTuple):
     t: Tensor
     eps: Tensor
     label: Tensor | None
+    real: Tensor
 
 
 class DrawnBatches(Stream[Recipe, Draw]):
@@ -62,19 +66,33 @@ class DrawnBatches(Stream[Recipe, Draw]):
 
     def micro_batch(self, step: int, places: range) -> Draw:
         """The draws at `places` of the batch of `step`, on the device."""
-        _, t, eps, label = self.renoising.micro_batch(step, places)
+        real, t, eps, label = self.renoising.micro_batch(step, places)
         streams = [numpy_stream(self.seed, "matching", step, place) for place in places]
         noise = torch.stack([normal(stream, (self.evaluations, *self.shape)) for stream in streams])
-        return Draw(sent(noise, self.device), t, eps, label)
+        return Draw(sent(noise, self.device), t, eps, label, real)
 
 
 class MatchState(TrainState):
-    """The state of tuned weights, and in it that of the fake score, which begins as the same network by its recipe."""
+    """The state of tuned weights, and in it that of the fake score, which begins as the same network by its recipe.
 
-    def __init__(self, model: nn.Module, recipe: Recipe, device: torch.device, *, fake_recipe: Recipe, compiled: bool):
-        fake = copy.deepcopy(model)
+    A `critic` is part of the fake score's network, and keeps that from being compiled.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        fake_recipe: Recipe,
+        critic: bool,
+        compiled: bool = False,
+    ):
+        fake: Any = copy.deepcopy(model)
+        if critic:
+            fake.critic = Critic(fake)
         super().__init__(model, recipe, device, compiled=compiled)
-        self.fake = TrainState(fake, fake_recipe, device, compiled=compiled)
+        self.fake = TrainState(fake, fake_recipe, device, compiled=compiled and not critic)
 
     def read_losses(self) -> None:
         """Bring those of both to the host."""
@@ -115,7 +133,9 @@ class Matcher(Loop[Recipe, Draw]):
         own = DrawnBatches(renoising, recipe, tune.evaluations)
         super().__init__(own, config, seed=seed, epochs=tune.matching_epochs)
         self.distillation, self.schedule, self.tune = distillation, distillation.schedule, tune
-        self.fake_trainer = Trainer(renoising, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
+        self.critic_weight = tune.critic_weight
+        trainer = partial(CriticTrainer, tune.critic_weight) if tune.critic_weight else Trainer
+        self.fake_trainer = trainer(renoising, self.schedule, config, seed=seed, epochs=tune.matching_epochs)
         self.stops = tune.stops(distillation.times)
         self.epochs += distillation.epochs
         self.total_steps += distillation.total_steps
@@ -147,21 +167,29 @@ class Matcher(Loop[Recipe, Draw]):
         """How far the two estimates are from each other, `[B]`; its gradient moves what is drawn towards the teacher's.
 
         It moves by the difference of the estimates over how far the image is from the teacher's, as in the code of Yin
-        et al. 2024, so that no t outweighs the others.
+        et al. 2024, so that no t outweighs the others, and to where the critic takes it for real.
         """
         x0 = self.drawn(state, draw)
-        with torch.no_grad():
-            xt = q_sample(self.schedule, x0, draw.t, draw.eps)
-            real = self.distillation.teachers_estimate(xt, draw.t, draw.label)
+        xt = q_sample(self.schedule, x0, draw.t, draw.eps)
+        state.fake.model.requires_grad_(False)  # it learns in steps of its own
+        with torch.set_grad_enabled(self.critic_weight > 0):
             fake = self.distillation.estimates(state.fake.model)(xt, draw.t, draw.label)
+            doubt = self.critic_weight * F.softplus(-verdict(state.fake.model)) if self.critic_weight else 0.0
+        state.fake.model.requires_grad_(True)
+        with torch.no_grad():
+            real = self.distillation.teachers_estimate(xt, draw.t, draw.label)
             away = (fake - real) / (x0 - real).abs().mean(dim=(1, 2, 3), keepdim=True)
-        moved = (x0 * away).mean(dim=(1, 2, 3))
-        return error(fake, real) + moved - moved.detach()
+        moved = (x0 * away).mean(dim=(1, 2, 3)) + doubt
+        return error(fake, real).detach() + moved - moved.detach()
 
     def image(self, state: MatchState, draw: Draw) -> Batch:
-        """What the fake score learns from."""
+        """What the fake score learns from: drawn images and, for the critic, real ones behind them, with the same t."""
         with torch.no_grad():
-            return Batch(self.drawn(state, draw), draw.t, draw.eps, draw.label)
+            x0, t, eps, label = self.drawn(state, draw), draw.t, draw.eps, draw.label
+        if self.critic_weight:
+            x0, t, eps = torch.cat([x0, draw.real]), t.repeat(2), eps.repeat(2, 1, 1, 1)
+            label = label.repeat(2) if label is not None else None
+        return Batch(x0, t, eps, label)
 
     def drawn(self, state: MatchState, draw: Draw) -> Tensor:
         """The images x_0 of `draw`, `[B, C, H, W]`, as the sampler makes them; the last evaluation has a gradient."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -30,11 +30,12 @@ class TuneConfig:
     `distillation` (Song et al. 2023, arXiv:2303.01469) goes from stop to stop by `teacher_steps` of the teacher, and
     all stops weigh the same. `matching` is distillation first, and then distribution matching (Yin et al. 2024,
     arXiv:2311.18828) of what is drawn in `evaluations`, at stops equally far from each other. Before each of its steps
-    the fake score, which learns what is drawn, takes `fake_score_steps`. `tuning` (Geng et al. 2024, arXiv:2406.14548)
-    needs no teacher: it steps down with the image and the noise of x_t, and an error is divided by how much the
-    noise-to-signal ratio falls in the step. The stops are `points` times, equally far apart in log SNR and drawn
-    equally often; those of the teacher between them are so too. The network that sets the target is an average of the
-    tuned one.
+    the fake score, which learns what is drawn, takes `fake_score_steps`. With a `critic_weight` a critic on top of it,
+    which sees training images too, has a say (Yin et al. 2024, arXiv:2405.14867). `tuning` (Geng et al. 2024,
+    arXiv:2406.14548) needs no teacher: it steps down with the image and the noise of x_t, and an error is divided by
+    how much the noise-to-signal ratio falls in the step. The stops are `points` times, equally far apart in log SNR and
+    drawn equally often; those of the teacher between them are so too. The network that sets the target is an average of
+    the tuned one.
     """
 
     objective: Literal["none", "distillation", "matching", "tuning"]
@@ -48,6 +49,7 @@ class TuneConfig:
     matching_learning_rate: PositiveFloat
     fake_score_steps: PositiveInt
     fake_score_learning_rate: PositiveFloat
+    critic_weight: NonNegativeFloat
     target_decay: Annotated[float, Field(ge=0, lt=1)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     seed: NonNegativeInt

@@ -119,7 +119,7 @@ def followed(
     schedule, count = tuner.schedule, len(tuner.batches.images)
     fake_recipe = tuner.tune.fake_score_recipe(trained_recipe, count)
     times = spaced_timesteps(schedule, min(NOISE_LEVELS, schedule.steps), STOP_SPACING)
-    state = partial(MatchState, fake_recipe=fake_recipe)
+    state = partial(MatchState, fake_recipe=fake_recipe, critic=tuner.tune.critic_weight > 0)
     return Matcher(tuner, batches(times, fake_recipe), tuner.tune.matching_recipe(trained_recipe, count)), state
 
 

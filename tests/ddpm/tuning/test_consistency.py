@@ -28,6 +28,7 @@ TUNE = {
     "objective": "tuning", "evaluations": 2, "epochs": 2, "points": 8, "teacher_steps": 1, "batch_images": None,
     "learning_rate": 1e-3,
     "matching_epochs": 1, "matching_learning_rate": 1e-4, "fake_score_steps": 2, "fake_score_learning_rate": 1e-3,
+    "critic_weight": 0.0,
     "target_decay": 0.0, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
 NETWORK = {

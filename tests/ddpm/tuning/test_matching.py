@@ -25,7 +25,7 @@ S = 0.5
 TUNE = {
     "objective": "matching", "evaluations": 2, "epochs": 1, "points": 4, "teacher_steps": 1, "matching_epochs": 30,
     "batch_images": 8, "learning_rate": 1e-9, "matching_learning_rate": 1e-2, "fake_score_steps": 4,
-    "fake_score_learning_rate": 0.02, "target_decay": 0.9, "ema_decay": 0.9, "seed": 0,
+    "fake_score_learning_rate": 0.02, "critic_weight": 0.0, "target_decay": 0.9, "ema_decay": 0.9, "seed": 0,
 }  # fmt: skip
 RECIPE = {
     "target": "x0", "weighting": "simple", "weighting_limits": [0.0, 5.0], "timesteps": "uniform",
@@ -67,7 +67,7 @@ def matcher(**changes: Any) -> Matcher:
 
 
 def state_of(trainer: Matcher, network: nn.Module) -> MatchState:
-    return MatchState(network, trainer.recipe, CPU, fake_recipe=trainer.fake_trainer.recipe, compiled=False)
+    return MatchState(network, trainer.recipe, CPU, fake_recipe=trainer.fake_trainer.recipe, critic=False)
 
 
 def drawing(std: float) -> Linear:

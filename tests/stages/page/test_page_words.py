@@ -48,7 +48,7 @@ def test_guidance_is_told(build):
     ("objective", "words"),
     [
         ("distillation", r"distillation \(Song et al. 2023\)[^;]*"),
-        ("matching", r"distillation \(Song et al. 2023\).*; then by distribution matching \(Yin et al. 2024\).*"),
+        ("matching", r"distillation \(Song et al. 2023\).*; then by distribution matching .*; a critic .* 0.03\)"),
         ("tuning", r"tuning \(Geng et al. 2024\).*"),
     ],
 )
@@ -58,7 +58,8 @@ def test_tuning_is_told_where_there_was_one(build, objective, words):
     assert "tune." not in (folder / "page.md").read_text()
     assert not (folder / "figures" / "tune_loss.svg").exists()
     sampling = {"ema_decay": 0.99, "sampler": "consistency", "steps": 2, "spacing": "logsnr_trailing", "clip": True}
-    tune = {"tune": {"objective": objective, "points": 12, "teacher_steps": 3}, "sampling": sampling, "steps": 4000}
+    tune = {"tune": {"objective": objective, "points": 12, "teacher_steps": 3, "critic_weight": 0.03}}
+    tune |= {"sampling": sampling, "steps": 4000}
     tune |= {"loss": {"last_tenth": 0.0321, "n": 400}}
     folder = build({"tune": tune}, {"tune.objective": objective})
     text = (folder / "page.md").read_text()

@@ -21,8 +21,9 @@ from stages.shared.files.formats import read_safetensors
 from stages.shared.models.diffusion import load_model
 from stages.tune.stage import main
 
-TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4, "tune.matching_epochs": 2}
-"""24 steps of tuning, and 12 of matching where it follows, each after two of the fake score."""
+TUNED = {**SMALL, "epochs": 1, "tune.objective": "distillation", "tune.epochs": 4, "tune.matching_epochs": 2,
+         "tune.critic_weight": 0.1}  # fmt: skip
+"""24 steps of tuning, and 12 of matching where it follows, each after two of the fake score and its critic."""
 
 
 @pytest.fixture
