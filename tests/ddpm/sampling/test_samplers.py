@@ -281,16 +281,6 @@ def test_a_start_in_the_middle_goes_on_from_there(first: int) -> None:
     assert seen == [*([450] if first == 450 else []), 399, 299, 199, 99]
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(4, [999, 700, 300, 9]), (2, [999, 300]), (1, [999])])
-def test_tuned_weights_are_asked_at_times_that_they_know(steps: int, expected: list[int]) -> None:
-    """Those aren't always where so many steps would stop by themselves."""
-    seen: list[int] = []
-    start, how = noises(1)[0], config("consistency", steps)
-    said = {"on_step": lambda t, xt, x0: seen.append(t), "stops": [999, 700, 300, 9]}
-    run_sampler(how, fake, SCHEDULE, start, lambda: start, **said)
-    assert seen == expected
-
-
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_network_is_asked_as_often_as_is_said(name: str) -> None:
     how, start, asked = config(name, 6), noises(1)[0], []

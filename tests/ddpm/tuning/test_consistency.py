@@ -228,3 +228,13 @@ def test_the_rest_of_the_recipe_is_that_of_the_training() -> None:
 def test_odd_points_have_no_middle() -> None:
     with pytest.raises(ConfigError, match="points = 9: must be a multiple of evaluations = 2"):
         parse(TuneConfig, {**TUNE, "points": 9}, "tune")
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(4, [999, 700, 300, 9]), (2, [999, 300]), (1, [999])])
+def test_tuned_weights_are_asked_at_times_that_they_know(steps: int, expected: list[int]) -> None:
+    """Those aren't always where so many steps would stop by themselves."""
+    asked: list[int] = []
+    config = SamplerConfig(sampler="consistency", steps=steps, spacing="logsnr_trailing")
+    x, stops = torch.zeros(1, 3, 8, 8), [999, 700, 300, 9]
+    run_sampler(config, lambda xt, t: xt, SCHEDULE, x, x.clone, lambda t, xt, x0: asked.append(t), stops=stops)
+    assert asked == expected
