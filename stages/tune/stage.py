@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ddpm.config import ConfigError, parse
 from ddpm.diffusion.schedule import NoiseSchedule
@@ -119,7 +120,11 @@ def followed(
     schedule, count = tuner.schedule, len(tuner.batches.images)
     fake_recipe = tuner.tune.fake_score_recipe(trained_recipe, count)
     times = spaced_timesteps(schedule, min(NOISE_LEVELS, schedule.steps), STOP_SPACING)
-    state = partial(MatchState, fake_recipe=fake_recipe, critic=tuner.tune.critic_weight > 0)
+
+    def state(*arguments: Any, **options: Any) -> MatchState:
+        torch.manual_seed(word(tuner.tune.seed, "critic"))
+        return MatchState(*arguments, fake_recipe=fake_recipe, critic=tuner.tune.critic_weight > 0, **options)
+
     return Matcher(tuner, batches(times, fake_recipe), tuner.tune.matching_recipe(trained_recipe, count)), state
 
 
