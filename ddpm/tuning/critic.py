@@ -15,8 +15,8 @@ from ddpm.diffusion.unet import UNet
 from ddpm.training.batches import Batch
 from ddpm.training.trainer import Trainer, TrainState
 
-LEARNT = 10 / 3
-"""The weight of the critic's own loss, over that of what it says in the loss of the weights that draw."""
+LOSS_RATIO = 10 / 3
+"""The weight of the critic's own loss, over the weight of what it says to the weights that draw."""
 
 
 class Critic(nn.Module):
@@ -55,7 +55,7 @@ class CriticTrainer(Trainer):
 
     def __init__(self, weight: float, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.weight = LEARNT * weight
+        self.weight = LOSS_RATIO * weight
 
     def losses(self, state: TrainState, batch: Batch) -> Tensor:
         """The fake score's loss of each drawn image and the critic's loss of it and of a real one, `[B / 2]`."""

@@ -13,7 +13,7 @@ from ddpm.diffusion.denoiser import Denoiser
 from ddpm.diffusion.process import q_sample
 from ddpm.diffusion.unet import UNet, UNetConfig
 from ddpm.training.recipe import Recipe, TrainConfig
-from ddpm.tuning.critic import LEARNT, verdict
+from ddpm.tuning.critic import LOSS_RATIO, verdict
 from ddpm.tuning.matching import Matcher, MatchState
 from ddpm.tuning.tuner import StopBatches, TuneConfig, Tuner
 
@@ -67,7 +67,7 @@ def test_its_loss_is_that_of_a_gan_beside_the_fake_score_s_own(started: tuple[Ma
     drawn = trainer.drawn(state, draw).detach()
     own = Denoiser(state.fake.model, SCHEDULE, "x0").losses(drawn, draw.t, draw.eps)
     fake, real = judged(state, drawn, draw), judged(state, draw.real, draw)
-    assert torch.allclose(found, own + LEARNT * WEIGHT * (softplus(fake) + softplus(-real)), rtol=1e-4)
+    assert torch.allclose(found, own + LOSS_RATIO * WEIGHT * (softplus(fake) + softplus(-real)), rtol=1e-4)
 
 
 def test_it_moves_what_is_drawn_and_learns_nothing_meanwhile(started: tuple[Matcher, MatchState]) -> None:

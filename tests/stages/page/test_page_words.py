@@ -45,20 +45,21 @@ def test_guidance_is_told(build):
 
 
 @pytest.mark.parametrize(
-    ("objective", "words"),
+    ("objective", "critic", "words"),
     [
-        ("distillation", r"distillation \(Song et al. 2023\)[^;]*"),
-        ("matching", r"distillation \(Song et al. 2023\).*; then by distribution matching .*; a critic .* 0.03\)"),
-        ("tuning", r"tuning \(Geng et al. 2024\).*"),
+        ("distillation", 0.03, r"distillation \(Song et al. 2023\)[^;]*"),
+        ("matching", 0.0, r"distillation \(Song et al. 2023\)[^;]*; then by distribution matching [^;]*"),
+        ("matching", 0.03, r"distillation \(Song et al. 2023\).*; then by distribution .*; a critic .* 0.03\)"),
+        ("tuning", 0.03, r"tuning \(Geng et al. 2024\).*"),
     ],
 )
-def test_tuning_is_told_where_there_was_one(build, objective, words):
+def test_tuning_is_told_where_there_was_one(build, objective, critic, words):
     folder = build()
     assert "these weights were tuned" not in (folder / "page.md").read_text()
     assert "tune." not in (folder / "page.md").read_text()
     assert not (folder / "figures" / "tune_loss.svg").exists()
     sampling = {"ema_decay": 0.99, "sampler": "consistency", "steps": 2, "spacing": "logsnr_trailing", "clip": True}
-    tune = {"tune": {"objective": objective, "points": 12, "teacher_steps": 3, "critic_weight": 0.03}}
+    tune = {"tune": {"objective": objective, "points": 12, "teacher_steps": 3, "critic_weight": critic}}
     tune |= {"sampling": sampling, "steps": 4000}
     tune |= {"loss": {"last_tenth": 0.0321, "n": 400}}
     folder = build({"tune": tune}, {"tune.objective": objective})
