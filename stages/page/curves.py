@@ -80,7 +80,14 @@ def quality_figure(quality: Mapping[str, Any]) -> Figure:
     return figure
 
 
-COLOURS = {"DDPM": REPORT, "DDIM": SAMPLES, "consistency": HELD_OUT, "matching": "#8a5fb8", "GAN": "#c0504d"}
+COLOURS = {
+    "DDPM": REPORT,
+    "DDIM": SAMPLES,
+    "consistency": HELD_OUT,
+    "matching": "#8a5fb8",
+    "matching without a critic": "#c3a9de",
+    "GAN": "#c0504d",
+}
 """Of systems whose names begin so; the others are the default sampler."""
 
 
