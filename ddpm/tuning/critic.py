@@ -20,7 +20,7 @@ LOSS_RATIO = 10 / 3
 
 
 class Critic(nn.Module):
-    """Whether the noised images are real that `network` saw last: from what its lowest level makes of them."""
+    """A head on the lowest level of `network`: whether the noised images that the network saw last are real."""
 
     def __init__(self, network: UNet):
         super().__init__()

@@ -44,6 +44,7 @@ class Draw(NamedTuple):
     """How images are drawn and noised again: `noise` `[B, N, C, H, W]` of their N evaluations, the first of it x_T.
 
     Then each gets the noise eps `[B, C, H, W]` of t `[B]`. `label` `[B]` is their class, if there are any.
+    `real` `[B, C, H, W]` are training images, for the critic.
     """
 
     noise: Tensor
@@ -61,7 +62,7 @@ class DrawnBatches(Stream[Recipe, Draw]):
         self.renoising, self.evaluations = renoising, evaluations
 
     def indices(self, step: int) -> np.ndarray:
-        """No training images: a step sees drawn ones."""
+        """None: a step learns from drawn images; the training images that the critic sees are those of `renoising`."""
         return np.empty(0, int)
 
     def micro_batch(self, step: int, places: range) -> Draw:
@@ -73,7 +74,7 @@ class DrawnBatches(Stream[Recipe, Draw]):
 
 
 class MatchState(TrainState):
-    """The state of tuned weights, and in it that of the fake score, which begins as the same network by its recipe.
+    """The state of tuned weights, and in it that of the fake score, a copy of the network trained by `fake_recipe`.
 
     A `critic` is part of the fake score's network, and keeps that from being compiled.
     """
