@@ -31,7 +31,10 @@ from stages.shared.models.tuned import STOP_SPACING
 from stages.shared.training.jobs import Job, trained, write_weights
 from stages.shared.training.loop import LOSS_COLUMNS, loop_job, loss_table, summary
 
-REMEDY = "lower tune.learning_rate, or in matching tune.matching_learning_rate and tune.fake_score_learning_rate"
+REMEDY = (
+    "lower tune.learning_rate, or in matching tune.critic_weight, tune.matching_learning_rate and "
+    "tune.fake_score_learning_rate"
+)
 
 
 def main(weights: Path, *, images: Path, tuned: Path, details: Path, losses: Path, latents: Path | None = None) -> str:

@@ -230,6 +230,15 @@ def test_the_card_names_the_run_that_dvc_has_recorded_and_no_other(written: Any,
     assert NOT_SHOWN not in export.card(file, settings, metrics, 2)
 
 
+@pytest.mark.parametrize("objective", ["matching", "distillation"])
+def test_the_card_of_tuned_weights_counts_their_times(objective: str, written: Any) -> None:
+    file = written()
+    _, settings = read_safetensors(file)
+    text = export.card(file, {**settings, "tune": {"objective": objective, "stops": [39, 17]}}, None, 2)
+    assert f"tuned ({objective}): they know 2 times only" in text
+    assert ("all of which have to be taken" in text) == (objective == "matching")
+
+
 def test_the_card_of_foreign_weights_claims_neither_our_licence_nor_our_run(written: Any, tmp_path: Path) -> None:
     exported(written(), tmp_path / "theirs")
     (tmp_path / "back").mkdir()

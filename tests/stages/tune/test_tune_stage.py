@@ -89,7 +89,7 @@ def test_matching_that_diverges_names_the_rates(rate: str, tuners: Trainers, wri
     write_params({**TUNED, **changes})
     code, stderr = tuners.run()
     assert code == 1
-    assert "in matching tune.matching_learning_rate and tune.fake_score" in stderr.splitlines()[-1]
+    assert "tune.critic_weight, tune.matching_learning_rate and tune.fake_score" in stderr.splitlines()[-1]
     assert "training images" not in stderr.splitlines()[-1]  # steps of matching see drawn ones
 
 
