@@ -14,7 +14,9 @@ narrower to 4.5 to 5.2 million parameters; two of them can't be narrower, as a n
 A schedule of the learning rate is made as long as the minutes, from the pace of a few steps before, because it is the
 user who says how long to train; `--own-epochs` leaves the peers' at the 200 and 100 epochs of their scripts. The clock
 starts when the first step is done, and stops everyone. Names that end in `_bfloat16` are the same peers with what they
-have for mixed precision (zoubohao has nothing: an autocast is set from outside); ours has it by default.
+have for mixed precision (zoubohao has nothing: an autocast is set from outside); ours has it by default, unless it is
+`ours_float32`. Names that end in `_our_rate` are peers that train at our rate, warm-up, batch and averages, as far as
+they can be told to: `OUR_RATE`.
 
 Samples are drawn by each program's own sampler, in 100 evaluations, or 1,000 for zoubohao, which knows no fewer. Prints
 one table row a program and writes 64 of its samples to `benchmarks/grids/equal_minutes_NAME.png`.
@@ -30,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._isolated import isolated
-from benchmarks.peers import ROOT, Clock, Program, diffusers, lucidrains, ours, workplace, zoubohao
+from benchmarks.peers import ROOT, Clock, Program, Trained, diffusers, lucidrains, ours, workplace, zoubohao
 from ddpm.evaluation.metrics import kid
 from ddpm.evaluation.perceptual import load_lpips, pooled_features
 from ddpm.images import tile_grid, to_model_range
@@ -41,6 +43,7 @@ WARM_UP, TIMED = 2, 8
 """Steps before the pace is measured, and those it is measured over."""
 CHUNK = 64
 """Images that are drawn at once."""
+HELP = "ours, zoubohao, lucidrains, diffusers (all of these), ours_float32, PEER_bfloat16, PEER_our_rate"
 
 ZOUBOHAO: Mapping[str, Any] = {"channel": 32}
 LUCIDRAINS: Mapping[str, Any] = {"dim": 22, "dim_mults": (1, 2, 4, 8)}
@@ -49,6 +52,23 @@ DIFFUSERS: Mapping[str, Any] = {
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
     "layers_per_block": 2,
+}
+RATE, WARM_UP_STEPS, BATCH, EMA_DECAY = 0.0012, 100, 16, 0.999
+"""As `models.tiny` has them, but for the rate: that of its last recipe with AdamW, the optimiser of all three peers."""
+OUR_RATE: Mapping[str, Mapping[str, Any]] = {
+    # Its rate starts at `lr`, rises to `multiplier` times that in a tenth of its epochs, and it averages no weights.
+    "zoubohao": {"settings": {**ZOUBOHAO, "lr": RATE / 2, "multiplier": 2.0, "batch_size": BATCH}},
+    "lucidrains": {
+        "recipe": {"train_lr": RATE, "train_batch_size": BATCH, "ema_decay": EMA_DECAY, "ema_update_every": 1}
+    },
+    "diffusers": {
+        "recipe": {
+            "learning_rate": RATE,
+            "lr_warmup_steps": WARM_UP_STEPS,
+            "train_batch_size": BATCH,
+            "ema_max_decay": EMA_DECAY,
+        }
+    },
 }
 
 
@@ -65,7 +85,7 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="ours, zoubohao, lucidrains, diffusers, PEER_bfloat16")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=HELP)
     parser.add_argument("--zoubohao", type=Path, metavar="PATH", help="a checkout of its repository")
     parser.add_argument("--diffusers", type=Path, metavar="PATH", help="its train_unconditional.py")
     parser.add_argument("--minutes", type=float, default=10, help="of training for each (10)")
@@ -74,7 +94,7 @@ def main() -> None:
     parser.add_argument("--own-epochs", action="store_true", help="leave the peers' rate schedules at their own length")
     arguments = parser.parse_args()
     programs = available(arguments.zoubohao, arguments.diffusers)
-    names = arguments.names or [name for name in programs if not name.endswith("_bfloat16")]
+    names = arguments.names or [name for name in programs if "_" not in name]
     missing = [name for name in names if name not in programs]
     if missing:
         parser.error(f"{missing[0]}: no such program, or no path to it; there are {', '.join(programs)}")
@@ -103,17 +123,16 @@ def main() -> None:
 
 def available(zoubohao_path: Path | None, diffusers_path: Path | None) -> dict[str, Program]:
     """The programs by name, in the order of the table."""
-    programs: dict[str, Program] = {"ours": ours}
-    for suffix, half in (("", False), ("_bfloat16", True)):
-        if zoubohao_path:
-            programs[f"zoubohao{suffix}"] = functools.partial(
-                zoubohao, source=zoubohao_path, settings=ZOUBOHAO, bfloat16=half
-            )
-        programs[f"lucidrains{suffix}"] = functools.partial(lucidrains, network=LUCIDRAINS, bfloat16=half)
-        if diffusers_path:
-            programs[f"diffusers{suffix}"] = functools.partial(
-                diffusers, script=diffusers_path, network=DIFFUSERS, bfloat16=half
-            )
+    peers: dict[str, functools.partial[Trained]] = {"lucidrains": functools.partial(lucidrains, network=LUCIDRAINS)}
+    if zoubohao_path:
+        peers["zoubohao"] = functools.partial(zoubohao, source=zoubohao_path, settings=ZOUBOHAO)
+    if diffusers_path:
+        peers["diffusers"] = functools.partial(diffusers, script=diffusers_path, network=DIFFUSERS)
+    programs: dict[str, Program] = {"ours": ours, "ours_float32": functools.partial(ours, precision="float32")}
+    for name, peer in peers.items():
+        programs[name] = peer
+        programs[f"{name}_bfloat16"] = functools.partial(peer, bfloat16=True)
+        programs[f"{name}_our_rate"] = functools.partial(peer, **OUR_RATE[name])
     return programs
 
 

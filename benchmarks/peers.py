@@ -214,9 +214,10 @@ def lucidrains(
     *,
     total_steps: int | None = None,
     network: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None = None,
     bfloat16: bool = False,
 ) -> Trained:
-    """The package's `Trainer`. Its learning rate is constant, so `total_steps` changes nothing."""
+    """The package's `Trainer`, with the arguments in `recipe`. Its rate is constant: `total_steps` changes nothing."""
     os.environ["ACCELERATE_USE_CPU"] = "true"
     package = importlib.import_module("denoising_diffusion_pytorch")
     diffusion = package.GaussianDiffusion(
@@ -230,6 +231,7 @@ def lucidrains(
         mixed_precision_type="bf16",
         calculate_fid=False,
         save_and_sample_every=sys.maxsize,
+        **(recipe or {}),
     )
     with clock.watching():
         trainer.train()
@@ -248,9 +250,10 @@ def diffusers(
     total_steps: int | None = None,
     script: Path,
     network: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None = None,
     bfloat16: bool = False,
 ) -> Trained:
-    """`main` of `train_unconditional.py`, and `DDPMPipeline` for the samples, as in that script."""
+    """`main` of `train_unconditional.py` with the options in `recipe`, and its `DDPMPipeline` for the samples."""
     os.environ |= {"ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
     package = importlib.import_module("diffusers")
     unet = package.UNet2DModel(sample_size=image_size()[0], **network)
@@ -260,6 +263,7 @@ def diffusers(
     module.EMAModel = recorded(module.EMAModel, averages)
     sys.argv = [script.name, *diffusers_options(folder, bfloat16)]
     options = module.parse_args()
+    vars(options).update(recipe or {})
     if total_steps is not None:
         options.num_epochs = math.ceil(total_steps * options.train_batch_size / len(np.load(IMAGES)))
     with clock.watching():
