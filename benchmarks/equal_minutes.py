@@ -54,21 +54,12 @@ DIFFUSERS: Mapping[str, Any] = {
     "layers_per_block": 2,
 }
 RATE, WARM_UP_STEPS, BATCH, EMA_DECAY = 0.0012, 100, 16, 0.999
-"""As `models.tiny` has them, but for the rate: that of its last recipe with AdamW, the optimiser of all three peers."""
+"""As `models.tiny` has them, but for the rate: that of its last recipe with AdamW. All peers have Adam or AdamW."""
 OUR_RATE: Mapping[str, Mapping[str, Any]] = {
-    # Its rate starts at `lr`, rises to `multiplier` times that in a tenth of its epochs, and it averages no weights.
+    # zoubohao's rate rises from `lr` to `multiplier` times that in a tenth of its epochs, and it averages no weights.
     "zoubohao": {"settings": {**ZOUBOHAO, "lr": RATE / 2, "multiplier": 2.0, "batch_size": BATCH}},
-    "lucidrains": {
-        "recipe": {"train_lr": RATE, "train_batch_size": BATCH, "ema_decay": EMA_DECAY, "ema_update_every": 1}
-    },
-    "diffusers": {
-        "recipe": {
-            "learning_rate": RATE,
-            "lr_warmup_steps": WARM_UP_STEPS,
-            "train_batch_size": BATCH,
-            "ema_max_decay": EMA_DECAY,
-        }
-    },
+    "lucidrains": {"recipe": {"train_lr": RATE, "ema_decay": EMA_DECAY, "ema_update_every": 1}},
+    "diffusers": {"recipe": {"learning_rate": RATE, "lr_warmup_steps": WARM_UP_STEPS, "ema_max_decay": EMA_DECAY}},
 }
 
 
@@ -122,7 +113,7 @@ def main() -> None:
 
 
 def available(zoubohao_path: Path | None, diffusers_path: Path | None) -> dict[str, Program]:
-    """The programs by name, in the order of the table."""
+    """The programs by name."""
     peers: dict[str, functools.partial[Trained]] = {"lucidrains": functools.partial(lucidrains, network=LUCIDRAINS)}
     if zoubohao_path:
         peers["zoubohao"] = functools.partial(zoubohao, source=zoubohao_path, settings=ZOUBOHAO)
