@@ -62,6 +62,7 @@ def main(
         raise StageError(f"{MISSING}; the packages of the group `export` are needed: pip install --group export")
     if folder.exists():
         raise StageError(f"{folder} exists; name another folder, or remove it")
+    evaluated(metrics)
     params = read_params()
     model = load_model(weights, params, torch.device("cpu"), "float32", changes, latents)
     part = folder.with_name(f".{folder.name}.part")
@@ -162,12 +163,28 @@ def inputs_of(network: UNet, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     return inputs | ({"label": torch.tensor([0, 1])} if network.config.conditional else {})
 
 
+def evaluated(metrics: Path | None) -> dict[str, Any]:
+    """What `reports/details/evaluate.json` says; nothing without it.
+
+    Raises:
+        StageError: `metrics` is another file.
+    """
+    if not metrics:
+        return {}
+    try:
+        found = json.loads(metrics.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("samples"), dict):
+        raise StageError(f"{metrics}: has no metrics of samples; reports/details/evaluate.json has those of a run")
+    return found
+
+
 def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None, patch: int) -> str:
     """The model card. It names a run only where dvc.lock has recorded these weights, and says so of the metrics.
 
     The pipeline gives images as blocks of `patch` x `patch` pixels.
     """
-    numbers: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
     lock = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
     ours = folder_digest(weights.parent) in lock
     environment = Environment(  # Markdown
@@ -181,7 +198,7 @@ def card(weights: Path, settings: Mapping[str, Any], metrics: Path | None, patch
         **settings,
         patch=patch,
         digest=digest(weights),
-        metrics=numbers,
+        metrics=evaluated(metrics),
         measured=bool(ours and metrics and md5(metrics.read_bytes()) in lock),
         lock=digest(LOCK) if ours else None,
     )

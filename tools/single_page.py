@@ -26,7 +26,7 @@ def single_page(page: Path) -> str:
 
     def inlined(match: re.Match[str]) -> str:
         picture = page.parent / match[0]
-        kind = mimetypes.guess_type(picture.name)[0]
+        kind = mimetypes.guess_type(picture.name, strict=False)[0]  # Python 3.11 calls WebP non-standard
         return f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
     return REFERENCE.sub(inlined, LINK.sub(r"\1", page.read_text(encoding="utf-8")))

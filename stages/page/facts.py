@@ -46,7 +46,8 @@ def records(extract: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     train = extract["train"]
     several = train["images_of"] if 1 < len(train["images_of"]) <= MOST else {}
-    kinds = {"encoding": train["encoding"], "mode": train["mode"], "images_of": several}
+    encodings = train["encoding"] | extract["val"]["encoding"]  # a rare one only where it occurs
+    kinds = {"encoding": encodings, "mode": train["mode"], "images_of": several}
     paths: list[tuple[str, ...]] = [("n",), ("images",), ("bad",), ("dropped",), ("enlarged",)]
     paths += [(kind, name) for kind, names in kinds.items() for name in names]
     table = {path: [_at(extract[split], path) for split in ("train", "val")] for path in paths}

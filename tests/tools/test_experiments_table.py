@@ -85,9 +85,23 @@ def test_metrics_fit_into_a_terminal(repository):
     assert max(map(len, shown.splitlines())) <= 120
 
 
-def test_elsewhere_it_is_one_line(tmp_path):
+def refused(folder):
+    """What the tool says as it fails."""
     command = [sys.executable, "-m", "tools.experiments"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("experiments: error: you are not inside of a DVC repository")
-    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "line"), [("WARNING: new\nERROR: why\n", "why"), ("", "dvc exp show ended with 3"), ("why\n", "why")]
+)
+def test_what_dvc_says_at_its_end_is_one_line(said, line, tmp_path):
+    (tmp_path / "dvc.py").write_text(f"import sys\nsys.stderr.write({said!r})\nsys.exit(3)\n")
+    assert refused(tmp_path) == f"experiments: error: {line}\n"
+
+
+def test_elsewhere_it_is_one_line(tmp_path):
+    stderr = refused(tmp_path)
+    assert stderr.startswith("experiments: error: you are not inside of a DVC repository")
+    assert stderr.count("\n") == 1

@@ -210,6 +210,14 @@ def test_the_card_has_settings_metrics_and_digests(written: Any, tmp_path: Path)
     assert NOT_SHOWN in text
 
 
+@pytest.mark.parametrize("text", ['{"kid_alexnet": 0.01}', "no JSON"])
+def test_other_metrics_are_refused_before_anything_is_made(text: str, written: Any, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(StageError, match=r"metrics\.json: has no metrics of samples; reports/details/evaluate\.json"):
+        export.main(written(), tmp_path / "out", changes={}, metrics=tmp_path / "metrics.json")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_card_names_the_run_that_dvc_has_recorded_and_no_other(written: Any, tmp_path: Path) -> None:
     """As DVC itself writes digests."""
     (tmp_path / "model").mkdir()

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.interpolate.methods import METHODS
 from stages.page.facts import records
 from stages.page.publish import write_picture
+from stages.page.render import way
 from stages.page.sheets import LONGEST, neighbour_sheet, sheet
 
 
@@ -22,6 +24,19 @@ def test_a_category_without_held_out_images_has_none_in_the_table() -> None:
     found = records({"train": split({"cat": 8, "dog": 1}), "val": split({"cat": 9})})
     assert found["columns"][-2:] == ["cat", "dog"]
     assert (found["train"][-2:], found["val"][-2:]) == ([8, 1], [9, 0])
+
+
+def test_an_encoding_of_held_out_images_alone_has_a_column() -> None:
+    held_out = split({}) | {"encoding": {"jpeg": 7, "gif": 2}}
+    found = records({"train": split({}), "val": held_out})
+    place = found["columns"].index("gif")
+    assert (found["train"][place], found["val"][place]) == (0, 2)
+
+
+def test_each_method_between_noises_has_words() -> None:
+    assert way("lerp_vp_ancestral_shared") == "lerp_vp, ancestral, shared noise"
+    assert all(", " in way(name) for name in METHODS)
+    assert way("slerp") == "slerp"  # of a GAN
 
 
 def test_of_many_categories_the_table_has_no_column_each() -> None:
