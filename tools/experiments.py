@@ -55,7 +55,7 @@ def main() -> None:
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.splitlines() or [f"dvc exp show ended with {done.returncode}"]
+        said = done.stderr.strip().splitlines() or [f"dvc exp show ended with {done.returncode}"]
         errors = [line for line in said if line.startswith("ERROR: ")] or said  # warnings come before
         sys.exit(f"experiments: error: {errors[0].removeprefix('ERROR: ')}")
     print(table(json.loads(done.stdout)))
